@@ -1,0 +1,1 @@
+//! Benchmarks of Daxite; see `benches/` beside this file.

@@ -1,0 +1,154 @@
+//! One linear, 2 MiB aligned mapping. Every mapping system call of the crate is in this file.
+//!
+//! 1. The address range is reserved, and given back, by one `memmap2` map with 2 MiB of slack;
+//!    a file is placed over its aligned part. So there is one owner and one unmap.
+//! 2. `address(0)` is a multiple of 2 MiB.
+//! 3. A forked child does not inherit the pages (`MADV_DONTFORK`): it would write without lock.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync};
+
+use super::{MediumKind, Mode};
+use crate::error::{Error, Result};
+use crate::units::{ByteRange, HUGE, Offset, PAGE};
+
+/// `MADV_COLLAPSE` of Linux 6.1; the number is part of the kernel's interface.
+const MADV_COLLAPSE: i32 = 25;
+
+pub(crate) struct Mapping {
+    /// Owns the address range; its own bounds include the slack.
+    reserved: MmapRaw,
+    base: NonNull<u8>,
+    len_bytes: u64,
+}
+
+// SAFETY: the mapping is plain memory that stays mapped while `self` lives. Handing out an
+// address touches nothing; each module that dereferences one states its own right to do so.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; all methods take `&self` and leave the mapping in place.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Zeroed memory of this process.
+    pub(crate) fn anonymous(path: &Path, len_bytes: u64) -> Result<Self> {
+        let mapping = Self::reserve(path, len_bytes)?;
+        mapping.advise(Advice::LinuxHugepage);
+        mapping.advise(Advice::LinuxDontFork);
+        Ok(mapping)
+    }
+
+    /// Bytes `0..len_bytes` of `file`, shared with it. A regular file for which the kernel grants
+    /// `MAP_SYNC` turns out to be a [`MediumKind::DaxFile`].
+    pub(crate) fn of_file(
+        path: &Path,
+        file: &File,
+        kind: MediumKind,
+        len_bytes: u64,
+        mode: Mode,
+    ) -> Result<(Self, MediumKind)> {
+        let mapping = Self::reserve(path, len_bytes)?;
+        let sync = MapFlags::SHARED_VALIDATE | MapFlags::SYNC;
+        let kind = match kind {
+            MediumKind::File => match mapping.place(file, sync, mode) {
+                Ok(()) => MediumKind::DaxFile,
+                Err(_) => {
+                    mapping.place(file, MapFlags::SHARED, mode).map_err(io_error("mmap", path))?;
+                    kind
+                }
+            },
+            MediumKind::DeviceDax => {
+                mapping.place(file, sync, mode).map_err(io_error("mmap", path))?;
+                kind
+            }
+            _ => {
+                mapping.place(file, MapFlags::SHARED, mode).map_err(io_error("mmap", path))?;
+                mapping.advise(Advice::LinuxHugepage);
+                kind
+            }
+        };
+        mapping.advise(Advice::LinuxDontFork);
+        Ok((mapping, kind))
+    }
+
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// Address of the byte at `offset`. Panics past the end: every caller has checked its range
+    /// against the pool, so that is a broken invariant of ours.
+    pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
+        assert!(offset.0 <= self.len_bytes, "offset {offset} past a pool of {}", self.len_bytes);
+        self.base.as_ptr().wrapping_add(offset.0 as usize)
+    }
+
+    /// Asks the kernel to put a 2 MiB page behind `range` now.
+    pub(crate) fn collapse(&self, range: ByteRange) {
+        let start = self.address(range.start);
+        // SAFETY: collapsing changes the page size, never the contents, of a range that
+        // `address` and the caller's geometry place inside this mapping.
+        let _ = unsafe { libc_madvise(start.cast(), range.len_bytes as usize, MADV_COLLAPSE) };
+    }
+
+    /// Writes the pages of `range` to the file and waits.
+    pub(crate) fn sync(&self, range: ByteRange) -> io::Result<()> {
+        let start = range.start.0 / PAGE * PAGE;
+        let end = range.end().0.div_ceil(PAGE) * PAGE;
+        let address = self.address(Offset(start));
+        // SAFETY: `start..end` is page aligned and inside the mapping; msync writes no memory.
+        unsafe { msync(address.cast(), (end - start) as usize, MsyncFlags::SYNC) }?;
+        Ok(())
+    }
+
+    fn reserve(path: &Path, len_bytes: u64) -> Result<Self> {
+        let len = usize::try_from(len_bytes + HUGE)
+            .map_err(|_| Error::InvalidArgument("the pool does not fit the address space"))?;
+        let reserved = MmapOptions::new()
+            .len(len)
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(io_error("reserve address space for", path))?;
+        let reserved = MmapRaw::from(reserved);
+        let start = reserved.as_mut_ptr();
+        let slack = start.align_offset(HUGE as usize);
+        let base = NonNull::new(start.wrapping_add(slack)).expect("a mapping is not at address 0");
+        Ok(Self { reserved, base, len_bytes })
+    }
+
+    /// Replaces the aligned part of the reservation by the file.
+    fn place(&self, file: &File, flags: MapFlags, mode: Mode) -> io::Result<()> {
+        let protection = match mode {
+            Mode::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+            Mode::ReadOnly => ProtFlags::READ,
+        };
+        let len = self.len_bytes as usize;
+        debug_assert!(self.base.as_ptr() as usize + len <= self.reserved_end());
+        // SAFETY: MAP_FIXED replaces only pages of `self.reserved`, which nobody else knows yet,
+        // and whose owner unmaps whatever is there when it is dropped.
+        let placed = unsafe {
+            mmap(self.base.as_ptr().cast(), len, protection, flags | MapFlags::FIXED, file, 0)
+        }?;
+        assert_eq!(placed, self.base.as_ptr().cast(), "MAP_FIXED moved");
+        Ok(())
+    }
+
+    fn reserved_end(&self) -> usize {
+        self.reserved.as_ptr() as usize + self.reserved.len()
+    }
+
+    /// Advice is a wish; where the kernel does not know it, nothing is lost.
+    fn advise(&self, advice: Advice) {
+        // SAFETY: the advices given here (huge pages, no inheritance by children) do not change
+        // the contents of the mapping.
+        let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len_bytes as usize, advice) };
+    }
+}
+
+fn io_error(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Io { op, path, source }
+}

@@ -1,0 +1,240 @@
+//! The medium: byte-addressable memory behind a path, mapped once, linearly, 2 MiB aligned.
+//!
+//! 1. Address and offset agree modulo 2 MiB, or the kernel would silently use 4 KiB pages.
+//! 2. There is one mapping per pool, never one per extent: at about 65,500 mappings the kernel
+//!    refuses more, and takes the host program's `malloc` and threads with it.
+//! 3. All of a file is backed (`fallocate`) before any of it is mapped, since touching a hole on
+//!    a full file system is a fatal signal, on tmpfs even for a read.
+//! 4. What the medium promises is found out by asking it ([`Persistence`]), never assumed.
+//!
+//! Knows nothing of superblocks, extents or who reads; storing is the business of `persist`.
+
+mod detect;
+mod group_sync;
+mod mapping;
+mod page_sizes;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::persist::FlushInstruction;
+use crate::units::{ByteRange, Offset};
+
+pub(crate) use detect::Target;
+use group_sync::GroupSync;
+use mapping::Mapping;
+pub use page_sizes::PageSizes;
+
+/// When a store that was flushed and fenced is safe, and from what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Persistence {
+    /// CPU caches are in the persistence domain: a fence is enough.
+    Eadr,
+    /// DAX: durable once its lines are written back and fenced.
+    CacheFlush,
+    /// Page cache of an ordinary file: durable after `msync`. Slow and correct.
+    Msync,
+    /// Memory: survives the process, not the power.
+    Volatile,
+}
+
+impl Persistence {
+    /// Whether data survives a power failure.
+    pub fn survives_power_failure(self) -> bool {
+        self != Self::Volatile
+    }
+
+    /// Whether the medium is persistent memory, addressed without a page cache.
+    pub fn is_dax(self) -> bool {
+        matches!(self, Self::Eadr | Self::CacheFlush)
+    }
+}
+
+impl fmt::Display for Persistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Eadr => "eadr",
+            Self::CacheFlush => "cache-flush",
+            Self::Msync => "msync",
+            Self::Volatile => "volatile",
+        })
+    }
+}
+
+/// What kind of thing the medium is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MediumKind {
+    /// A device-dax character device, `/dev/daxX.Y`.
+    DeviceDax,
+    /// A file on a file system mounted with DAX: `MAP_SYNC` was granted.
+    DaxFile,
+    /// A file behind the page cache.
+    File,
+    /// A file on tmpfs.
+    Tmpfs,
+    /// A file on hugetlbfs.
+    Hugetlbfs,
+    /// Memory of this process.
+    Anonymous,
+}
+
+impl fmt::Display for MediumKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeviceDax => "device-dax",
+            Self::DaxFile => "dax-file",
+            Self::File => "file",
+            Self::Tmpfs => "tmpfs",
+            Self::Hugetlbfs => "hugetlbfs",
+            Self::Anonymous => "anonymous",
+        })
+    }
+}
+
+/// Whether bytes may be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Read and write; one handle at a time.
+    ReadWrite,
+    /// Read only, beside other readers; not a byte of the medium changes.
+    ReadOnly,
+}
+
+/// Mapped memory of a pool. Shared by everything that reads or stores; unmapped by the last.
+pub(crate) struct Medium {
+    mapping: Mapping,
+    /// Tells tokens of one medium from those of another.
+    id: u64,
+    kind: MediumKind,
+    persistence: Persistence,
+    instruction: FlushInstruction,
+    mode: Mode,
+    /// Open, and locked, for as long as the mapping lives; `None` for anonymous memory.
+    file: Option<File>,
+    path: PathBuf,
+    group_sync: GroupSync,
+}
+
+static NEXT_MEDIUM_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Medium {
+    /// Maps `len_bytes` bytes of `target`. The caller has reserved the space behind them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses the mapping.
+    pub(crate) fn map(target: Target, len_bytes: u64, mode: Mode) -> Result<Self> {
+        let Target { path, file, kind, .. } = target;
+        let (mapping, kind) = Mapping::of_file(&path, &file, kind, len_bytes, mode)?;
+        let persistence = detect::persistence_of(kind);
+        Ok(Self::assemble(mapping, kind, persistence, mode, Some(file), path))
+    }
+
+    /// Maps `len_bytes` bytes of zeroed memory of this process.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system has no such memory.
+    pub(crate) fn anonymous(len_bytes: u64) -> Result<Self> {
+        let path = PathBuf::from("(memory)");
+        let mapping = Mapping::anonymous(&path, len_bytes)?;
+        let kind = MediumKind::Anonymous;
+        Ok(Self::assemble(mapping, kind, Persistence::Volatile, Mode::ReadWrite, None, path))
+    }
+
+    fn assemble(
+        mapping: Mapping,
+        kind: MediumKind,
+        persistence: Persistence,
+        mode: Mode,
+        file: Option<File>,
+        path: PathBuf,
+    ) -> Self {
+        Self {
+            mapping,
+            id: NEXT_MEDIUM_ID.fetch_add(1, Ordering::Relaxed),
+            kind,
+            persistence,
+            instruction: FlushInstruction::detect(),
+            mode,
+            file,
+            path,
+            group_sync: GroupSync::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.mapping.len_bytes()
+    }
+
+    pub(crate) fn kind(&self) -> MediumKind {
+        self.kind
+    }
+
+    pub(crate) fn persistence(&self) -> Persistence {
+        self.persistence
+    }
+
+    pub(crate) fn instruction(&self) -> FlushInstruction {
+        self.instruction
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An error unless bytes may be stored.
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        match self.mode {
+            Mode::ReadWrite => Ok(()),
+            Mode::ReadOnly => Err(Error::ReadOnly { path: self.path.clone() }),
+        }
+    }
+
+    /// The page sizes that the kernel really uses for the mapping at this moment.
+    pub(crate) fn page_sizes(&self) -> PageSizes {
+        page_sizes::of_address(self.mapping.address(Offset(0)) as usize, self.kind)
+    }
+
+    /// Asks for a 2 MiB page behind `range`, where asking helps. Losing is no error: the page
+    /// sizes obtained are reported by [`Medium::page_sizes`].
+    pub(crate) fn prefer_huge_page(&self, range: ByteRange) {
+        if matches!(self.kind, MediumKind::Tmpfs | MediumKind::Anonymous) {
+            self.mapping.collapse(range);
+        }
+    }
+
+    /// Address of the byte at `offset`, for the modules that hold the right to dereference it.
+    pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
+        self.mapping.address(offset)
+    }
+
+    /// Writes `ranges` of a page-cache medium to its file and waits for it. Callers that meet
+    /// here share the system's work.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as `msync` reports it.
+    pub(crate) fn sync_to_file(&self, ranges: &[ByteRange]) -> Result<()> {
+        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(|source| Error::Io {
+            op: "msync",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// The open file, for reading sizes and reserving space.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+}

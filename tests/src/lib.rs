@@ -1,0 +1,1 @@
+//! Integration tests of Daxite; one file per promise in `tests/`.
