@@ -102,7 +102,9 @@ pub enum Error {
         free_bytes: u64,
     },
     /// The range reaches past the end of its volume, or is empty.
-    #[error("range of {len_bytes} bytes at {start:#x} does not fit a volume of {volume_bytes} bytes")]
+    #[error(
+        "range of {len_bytes} bytes at {start:#x} does not fit a volume of {volume_bytes} bytes"
+    )]
     OutOfRange {
         /// First byte of the range.
         start: u64,

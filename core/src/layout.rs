@@ -2,6 +2,7 @@
 //!
 //! 1. Plain old data, little-endian, fixed width; reserved bytes are zero and checked to be.
 //! 2. No pointer, lock or allocator state is ever on the medium.
+//!
 //! `docs/FORMAT.md` draws the picture and tells why.
 
 use bytemuck::{Pod, Zeroable};

@@ -2,6 +2,7 @@
 //!
 //! 1. Anything with a unit is a newtype; no bare `u64` pairs stand in a signature.
 //! 2. [`lines`] is the only place where a byte range is rounded to lines.
+//!
 //! Knows nothing of media, volumes or entries.
 
 use std::fmt;
@@ -205,8 +206,7 @@ mod tests {
         for start in 0..2 * LINE + 1 {
             for len_bytes in 0..5 * LINE + 1 {
                 let naive: BTreeSet<u64> = (start..start + len_bytes).map(|at| at / LINE).collect();
-                let ours: BTreeSet<u64> =
-                    lines(ByteRange::new(Offset(start), len_bytes)).collect();
+                let ours: BTreeSet<u64> = lines(ByteRange::new(Offset(start), len_bytes)).collect();
                 assert_eq!(ours, naive, "start {start}, length {len_bytes}");
             }
         }

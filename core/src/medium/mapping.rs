@@ -17,9 +17,6 @@ use super::{MediumKind, Mode};
 use crate::error::{Error, Result};
 use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
-/// `MADV_COLLAPSE` of Linux 6.1; the number is part of the kernel's interface.
-const MADV_COLLAPSE: i32 = 25;
-
 pub(crate) struct Mapping {
     /// Owns the address range; its own bounds include the slack.
     reserved: MmapRaw,
@@ -91,7 +88,9 @@ impl Mapping {
         let start = self.address(range.start);
         // SAFETY: collapsing changes the page size, never the contents, of a range that
         // `address` and the caller's geometry place inside this mapping.
-        let _ = unsafe { libc_madvise(start.cast(), range.len_bytes as usize, MADV_COLLAPSE) };
+        // rustix has no name for this advice (Linux 6.1).
+        let _ =
+            unsafe { libc::madvise(start.cast(), range.len_bytes as usize, libc::MADV_COLLAPSE) };
     }
 
     /// Writes the pages of `range` to the file and waits.

@@ -16,8 +16,9 @@ mod page_sizes;
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::persist::FlushInstruction;
@@ -98,7 +99,7 @@ impl fmt::Display for MediumKind {
 
 /// Whether bytes may be stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Read and write; one handle at a time.
     ReadWrite,
     /// Read only, beside other readers; not a byte of the medium changes.
@@ -114,10 +115,13 @@ pub(crate) struct Medium {
     persistence: Persistence,
     instruction: FlushInstruction,
     mode: Mode,
-    /// Open, and locked, for as long as the mapping lives; `None` for anonymous memory.
-    file: Option<File>,
+    /// Carries the lock for as long as the mapping lives; `None` for anonymous memory.
+    _locked: Option<File>,
     path: PathBuf,
     group_sync: GroupSync,
+    /// An `msync` has failed. The kernel may have dropped what it could not write, so that a later
+    /// success would prove nothing: from then on every sync fails.
+    sync_failed: AtomicBool,
 }
 
 static NEXT_MEDIUM_ID: AtomicU64 = AtomicU64::new(1);
@@ -160,9 +164,10 @@ impl Medium {
             persistence,
             instruction: FlushInstruction::detect(),
             mode,
-            file,
+            _locked: file,
             path,
             group_sync: GroupSync::default(),
+            sync_failed: AtomicBool::new(false),
         }
     }
 
@@ -226,15 +231,14 @@ impl Medium {
     /// # Errors
     /// [`Error::Io`] as `msync` reports it.
     pub(crate) fn sync_to_file(&self, ranges: &[ByteRange]) -> Result<()> {
-        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(|source| Error::Io {
-            op: "msync",
-            path: self.path.clone(),
-            source,
+        let error = |source| Error::Io { op: "msync", path: self.path.clone(), source };
+        // ORDERING: Relaxed; a failure is final, and its own round reports it.
+        if self.sync_failed.load(Ordering::Relaxed) {
+            return Err(error(io::Error::other("an earlier sync of this pool failed")));
+        }
+        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(|source| {
+            self.sync_failed.store(true, Ordering::Relaxed);
+            error(source)
         })
-    }
-
-    /// The open file, for reading sizes and reserving space.
-    pub(crate) fn file(&self) -> Option<&File> {
-        self.file.as_ref()
     }
 }

@@ -1,0 +1,232 @@
+//! Finding out what a path is: device-dax, a file and on which file system, and what that promises.
+//!
+//! 1. Nothing is written, and nothing is created unless the caller creates.
+//! 2. The size of a device comes from sysfs, since `stat` and `lseek` answer 0.
+//! 3. Whether a regular file is on DAX is decided by the mapping itself (`MAP_SYNC`), not here.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+
+use super::{MediumKind, Mode, Persistence};
+use crate::error::{Error, Result};
+use crate::layout::{MAGIC, SUPERBLOCK_OFFSETS};
+use crate::units::HUGE;
+
+/// `f_type` of tmpfs and hugetlbfs, from `linux/magic.h`.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const HUGETLBFS_MAGIC: u64 = 0x958458f6;
+
+/// A path that was opened and locked, and what it turned out to be.
+pub(crate) struct Target {
+    pub path: PathBuf,
+    pub file: File,
+    pub kind: MediumKind,
+    /// Bytes that are there: the length of a file, the size of a device.
+    pub len_bytes: u64,
+}
+
+impl Target {
+    /// Opens and locks what `path` names.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be opened, [`Error::NotAPool`] for what no pool can live on,
+    /// [`Error::ReadOnly`] for a file without write permission, [`Error::Locked`].
+    pub(crate) fn open(path: &Path, mode: Mode) -> Result<Self> {
+        let metadata = fs::metadata(path).map_err(io_error("open", path))?;
+        let file_type = metadata.file_type();
+        let not_a_pool = |reason| Err(Error::NotAPool { path: path.to_path_buf(), reason });
+        if file_type.is_dir() {
+            return not_a_pool("it is a directory");
+        }
+        if !file_type.is_file() && !file_type.is_char_device() {
+            return not_a_pool("it is neither a file nor a device-dax device");
+        }
+        let writes = mode == Mode::ReadWrite;
+        if writes && metadata.permissions().readonly() {
+            return Err(Error::ReadOnly { path: path.to_path_buf() });
+        }
+        let device = if file_type.is_char_device() {
+            Some(dax_device(path, metadata.rdev())?)
+        } else {
+            None
+        };
+        let opened = OpenOptions::new().read(true).write(writes).open(path);
+        let file = opened.map_err(io_error("open", path))?;
+        Self::lock(&file, path, mode)?;
+        match device {
+            Some(len_bytes) => {
+                Ok(Self { path: path.to_path_buf(), file, kind: MediumKind::DeviceDax, len_bytes })
+            }
+            None => Self::of_file(path, file),
+        }
+    }
+
+    /// Creates the file `path`, which must not exist, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::Io`].
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let created = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = created.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::AlreadyExists { path: path.to_path_buf(), is_pool: false }
+            }
+            _ => Error::Io { op: "create", path: path.to_path_buf(), source },
+        })?;
+        Self::lock(&file, path, Mode::ReadWrite)?;
+        Self::of_file(path, file)
+    }
+
+    /// Makes a file `len_bytes` long with space behind every byte of it, so that no store can
+    /// meet a full file system. A device is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], for example when the file system is full.
+    pub(crate) fn reserve_space(&mut self, len_bytes: u64) -> Result<()> {
+        if self.kind == MediumKind::DeviceDax {
+            return Ok(());
+        }
+        let error = io_error("reserve space in", &self.path);
+        match fallocate(&self.file, FallocateFlags::empty(), 0, len_bytes) {
+            Ok(()) => self.file.set_len(len_bytes).map_err(error)?,
+            Err(errno) => return Err(error(errno.into())),
+        }
+        self.len_bytes = len_bytes;
+        Ok(())
+    }
+
+    /// Puts space behind holes that a copying program may have left in the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], for example when the file system is full.
+    pub(crate) fn fill_holes(&mut self) -> Result<()> {
+        let metadata = self.file.metadata().map_err(io_error("stat", &self.path))?;
+        let backed_bytes = metadata.blocks() * 512;
+        match self.kind {
+            MediumKind::File | MediumKind::Tmpfs if backed_bytes < self.len_bytes => {
+                self.reserve_space(self.len_bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An error unless the file carries the magic of a superblock, found without mapping it.
+    /// Devices cannot be read without mapping them, and pass.
+    ///
+    /// # Errors
+    /// [`Error::NotAPool`], [`Error::Io`].
+    pub(crate) fn require_superblock(&self) -> Result<()> {
+        if self.kind == MediumKind::DeviceDax {
+            return Ok(());
+        }
+        let not_a_pool = |reason| Err(Error::NotAPool { path: self.path.clone(), reason });
+        if self.len_bytes == 0 {
+            return not_a_pool("it is empty");
+        }
+        for offset in SUPERBLOCK_OFFSETS {
+            let mut magic = [0; MAGIC.len()];
+            match self.file.read_exact_at(&mut magic, offset) {
+                Ok(()) if magic == MAGIC => return Ok(()),
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Err(error) => return Err(io_error("read", &self.path)(error)),
+            }
+        }
+        not_a_pool("it has no superblock")
+    }
+
+    fn of_file(path: &Path, file: File) -> Result<Self> {
+        let len_bytes = file.metadata().map_err(io_error("stat", path))?.len();
+        let system = fstatfs(&file).map_err(|errno| io_error("statfs", path)(errno.into()))?;
+        let kind = match system.f_type as u64 {
+            TMPFS_MAGIC => MediumKind::Tmpfs,
+            HUGETLBFS_MAGIC => MediumKind::Hugetlbfs,
+            _ => MediumKind::File,
+        };
+        Ok(Self { path: path.to_path_buf(), file, kind, len_bytes })
+    }
+
+    /// One writer or several readers. The lock belongs to the open file, so a second handle in
+    /// this process meets it too, and it ends with the process, however that ends.
+    fn lock(file: &File, path: &Path, mode: Mode) -> Result<()> {
+        let locked = match mode {
+            Mode::ReadWrite => file.try_lock(),
+            Mode::ReadOnly => file.try_lock_shared(),
+        };
+        locked.map_err(|error| match error {
+            TryLockError::WouldBlock => Error::Locked { path: path.to_path_buf() },
+            TryLockError::Error(source) => {
+                Error::Io { op: "lock", path: path.to_path_buf(), source }
+            }
+        })
+    }
+}
+
+/// What a flushed and fenced store is worth on a medium of `kind`.
+pub(crate) fn persistence_of(kind: MediumKind) -> Persistence {
+    match kind {
+        MediumKind::DeviceDax | MediumKind::DaxFile => {
+            if caches_are_persistent() {
+                Persistence::Eadr
+            } else {
+                Persistence::CacheFlush
+            }
+        }
+        MediumKind::File => Persistence::Msync,
+        MediumKind::Tmpfs | MediumKind::Hugetlbfs | MediumKind::Anonymous => Persistence::Volatile,
+    }
+}
+
+/// True if every persistent-memory region says that CPU caches are in its persistence domain.
+/// No region, or one that says less, means that flushing is needed.
+fn caches_are_persistent() -> bool {
+    let Ok(devices) = fs::read_dir("/sys/bus/nd/devices") else { return false };
+    let mut domains = devices.flatten().filter_map(|device| {
+        let is_region = device.file_name().to_string_lossy().starts_with("region");
+        is_region.then(|| fs::read_to_string(device.path().join("persistence_domain")))
+    });
+    let is_cpu_cache =
+        |domain: io::Result<String>| domain.is_ok_and(|domain| domain.trim() == "cpu_cache");
+    match domains.next() {
+        None => false,
+        Some(first) => is_cpu_cache(first) && domains.all(is_cpu_cache),
+    }
+}
+
+/// The size in bytes of the device-dax device `path` with device number `rdev`.
+fn dax_device(path: &Path, rdev: u64) -> Result<u64> {
+    let sysfs = PathBuf::from(format!(
+        "/sys/dev/char/{}:{}",
+        rustix::fs::major(rdev),
+        rustix::fs::minor(rdev)
+    ));
+    let subsystem = fs::canonicalize(sysfs.join("subsystem")).unwrap_or_default();
+    if subsystem.file_name().is_none_or(|name| name != "dax") {
+        let reason = "it is a character device, but not device-dax";
+        return Err(Error::NotAPool { path: path.to_path_buf(), reason });
+    }
+    let size = read_number(&sysfs.join("size"), path)?;
+    let align = read_number(&sysfs.join("align"), path)
+        .or_else(|_| read_number(&sysfs.join("../dax_region/align"), path))?;
+    if align > HUGE {
+        let reason = "its alignment is above 2 MiB; reconfigure it with daxctl or ndctl";
+        return Err(Error::NotAPool { path: path.to_path_buf(), reason });
+    }
+    Ok(size)
+}
+
+fn read_number(file: &Path, path: &Path) -> Result<u64> {
+    let text = fs::read_to_string(file).map_err(io_error("read the size of", path))?;
+    text.trim()
+        .parse()
+        .map_err(|_| io_error("read the size of", path)(io::Error::other("sysfs holds no number")))
+}
+
+fn io_error(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Io { op, path: path.clone(), source }
+}

@@ -1,0 +1,179 @@
+//! Storing, flushing, fencing: the only module that writes to a medium.
+//!
+//! 1. The order is the same everywhere, and types carry it: a store gives [`Dirty`] (lost with the
+//!    power), writing its lines back gives [`Flushed`], a fence gives [`Durable`].
+//! 2. Whole lines are stored non-temporally: they bypass the cache, so their token is `Flushed`
+//!    at once, and no line is flushed twice.
+//! 3. An aligned 8-byte word is stored whole and is never torn.
+//! 4. Whoever stores has the exclusive right to the bytes, by a lock or by an owner type; each
+//!    caller names it.
+//!
+//! On a page-cache medium flushing does nothing and the fence is an `msync` of the token's
+//! ranges, so a token always knows its range. Knows nothing of what the bytes mean.
+
+mod instructions;
+
+use crate::error::Result;
+use crate::medium::{Medium, Persistence};
+use crate::units::{ByteRange, LINE, Offset, lines};
+
+pub use instructions::FlushInstruction;
+
+/// Stored, and lost if the power fails now.
+#[must_use = "bytes that are not flushed are lost with the power"]
+#[derive(Debug)]
+pub(crate) struct Dirty {
+    range: ByteRange,
+    medium_id: u64,
+}
+
+/// On its way to the medium; durable once a fence returns.
+#[must_use = "flushed bytes are durable only after a fence"]
+#[derive(Debug)]
+pub struct Flushed {
+    range: ByteRange,
+    medium_id: u64,
+}
+
+/// On the medium, as safe as the medium is ([`Persistence`]).
+#[derive(Debug)]
+pub struct Durable {
+    range: ByteRange,
+    medium_id: u64,
+}
+
+impl Dirty {
+    /// Writes the touched lines back.
+    pub(crate) fn flush(self, medium: &Medium) -> Flushed {
+        assert_eq!(self.medium_id, medium.id(), "token of another medium");
+        write_back(medium, self.range);
+        Flushed { range: self.range, medium_id: self.medium_id }
+    }
+}
+
+impl Flushed {
+    /// The bytes that are on their way.
+    pub fn range(&self) -> ByteRange {
+        self.range
+    }
+}
+
+impl Durable {
+    /// The bytes that are durable.
+    pub fn range(&self) -> ByteRange {
+        self.range
+    }
+
+    pub(crate) fn is_of(&self, medium: &Medium) -> bool {
+        self.medium_id == medium.id()
+    }
+}
+
+/// Stores `word` at `offset`, whole. Readers that load it by [`load_word`] see all stores that
+/// came before it.
+///
+/// The caller holds the lock of the structure that the word belongs to.
+pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Dirty {
+    debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
+    instructions::store_word(word_address(medium, offset), word);
+    Dirty { range: ByteRange::new(offset, 8), medium_id: medium.id() }
+}
+
+/// Stores `words` from `offset` on, each whole, in no order; otherwise as [`store_word`].
+pub(crate) fn store_words(
+    medium: &Medium,
+    offset: Offset,
+    words: impl Iterator<Item = u64>,
+) -> Dirty {
+    let mut range = ByteRange::new(offset, 0);
+    for word in words {
+        instructions::store_word(word_address(medium, range.end()), word);
+        range.len_bytes += 8;
+    }
+    Dirty { range, medium_id: medium.id() }
+}
+
+/// Loads the word at `offset`.
+pub(crate) fn load_word(medium: &Medium, offset: Offset) -> u64 {
+    instructions::load_word(word_address(medium, offset))
+}
+
+/// Stores whole lines past the cache. `offset` and the length are multiples of 64 bytes.
+///
+/// The caller owns the bytes: a lock over a structure that no one reads meanwhile, or an
+/// [`crate::Appender`].
+pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flushed {
+    let range = ByteRange::new(offset, bytes.len() as u64);
+    check_lines(medium, range);
+    instructions::copy_lines(medium.address(offset), bytes);
+    Flushed { range, medium_id: medium.id() }
+}
+
+/// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
+pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
+    check_lines(medium, range);
+    instructions::zero_lines(medium.address(range.start), range.len_bytes);
+    Flushed { range, medium_id: medium.id() }
+}
+
+/// Stores zeros over any bytes. The caller owns them, as for [`store_lines`].
+pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
+    assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
+    debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
+    instructions::zero_bytes(medium.address(range.start), range.len_bytes);
+    Dirty { range, medium_id: medium.id() }
+}
+
+/// Writes back the lines of bytes that were stored some other way: through a write guard, or by
+/// an earlier life of the pool whose lines may still be in a cache.
+pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Flushed {
+    write_back(medium, range);
+    Flushed { range, medium_id: medium.id() }
+}
+
+/// Waits until everything flushed is on the medium: one fence, or one `msync`, for all tokens.
+///
+/// # Errors
+/// [`crate::Error::Io`] where the system reports that the bytes did not reach the file.
+pub(crate) fn fence<const N: usize>(
+    medium: &Medium,
+    flushed: [Flushed; N],
+) -> Result<[Durable; N]> {
+    let ranges = flushed.each_ref().map(|token| {
+        assert_eq!(token.medium_id, medium.id(), "token of another medium");
+        token.range
+    });
+    instructions::fence();
+    if medium.persistence() == Persistence::Msync {
+        medium.sync_to_file(&ranges)?;
+    }
+    Ok(flushed.map(|token| Durable { range: token.range, medium_id: token.medium_id }))
+}
+
+fn write_back(medium: &Medium, range: ByteRange) {
+    match medium.persistence() {
+        // Nothing to write back: a fence is enough, or msync does the work.
+        Persistence::Eadr | Persistence::Msync => {}
+        // Volatile media take the same path as persistent ones, so that what is measured and
+        // tested on tmpfs is what runs on persistent memory.
+        Persistence::CacheFlush | Persistence::Volatile => {
+            assert!(range.end().0 <= medium.len_bytes(), "flush past the medium");
+            for line in lines(range) {
+                instructions::flush(medium.instruction(), medium.address(Offset(line * LINE)));
+            }
+        }
+    }
+}
+
+fn check_lines(medium: &Medium, range: ByteRange) {
+    assert_eq!(range.start.0 % LINE, 0, "not at a line");
+    assert_eq!(range.len_bytes % LINE, 0, "not whole lines");
+    assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
+    debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
+}
+
+fn word_address(medium: &Medium, offset: Offset) -> *mut u64 {
+    assert_eq!(offset.0 % 8, 0, "word not aligned");
+    assert!(offset.0 + 8 <= medium.len_bytes(), "word past the medium");
+    medium.address(offset).cast()
+}
