@@ -1,0 +1,373 @@
+//! Physical space: which pages and huge pages are free.
+//!
+//! DRAM only. Rebuilt at open from the extent maps, so it cannot disagree with them.
+//! 1. A page is in exactly one of: free, reserved, mapped.
+//! 2. `free + reserved + mapped == total`, checked at open and close.
+//! 3. Huge pages are kept whole: pages come out of huge pages that are already broken, as long as
+//!    those can serve.
+//!
+//! Knows nothing of volumes, logs, or who asked.
+
+use parking_lot::Mutex;
+
+use crate::units::{HugeNo, PAGES_PER_HUGE, PageNo, PageRun};
+
+/// How the pages of a pool are used, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Space {
+    /// All pages of the pool, superblocks included.
+    pub total_pages: u64,
+    /// Pages that nothing owns.
+    pub free_pages: u64,
+    /// Pages promised to a fault that is under way.
+    pub reserved_pages: u64,
+    /// Pages of extents, tables and superblocks.
+    pub mapped_pages: u64,
+    /// Free pages that form whole huge pages, in huge pages.
+    pub free_huge_pages: u64,
+    /// The longest run of free pages within one huge page.
+    pub longest_run_pages: u64,
+}
+
+pub(crate) struct Allocator {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Free pages of each huge page; a huge page is whole exactly if all 512 are.
+    groups: Vec<Group>,
+    total_pages: u64,
+    free_pages: u64,
+    reserved_pages: u64,
+    mapped_pages: u64,
+}
+
+/// One huge page: a bit per page, set if free. 66 bytes per 2 MiB.
+#[derive(Clone)]
+struct Group {
+    free: [u64; 8],
+    count: u16,
+}
+
+/// Pages that are promised to the holder: it makes them mapped, or they become free again.
+#[must_use]
+pub(crate) struct Reserved<'a> {
+    allocator: &'a Allocator,
+    run: PageRun,
+}
+
+impl Reserved<'_> {
+    pub(crate) fn run(&self) -> PageRun {
+        self.run
+    }
+
+    /// Now a word of an extent map, or a superblock, names the pages.
+    pub(crate) fn into_mapped(self) -> PageRun {
+        let run = self.run;
+        let mut state = self.allocator.state.lock();
+        state.reserved_pages -= run.pages;
+        state.mapped_pages += run.pages;
+        drop(state);
+        std::mem::forget(self);
+        run
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut state = self.allocator.state.lock();
+        state.reserved_pages -= self.run.pages;
+        state.give_back(self.run);
+    }
+}
+
+impl Allocator {
+    /// All of `total_pages` pages are free.
+    pub(crate) fn new(total_pages: u64) -> Self {
+        let groups = (0..total_pages.div_ceil(PAGES_PER_HUGE))
+            .map(|group| {
+                let pages = (total_pages - group * PAGES_PER_HUGE).min(PAGES_PER_HUGE);
+                let mut all = Group { free: [0; 8], count: 0 };
+                all.set(0, pages as usize);
+                all
+            })
+            .collect();
+        let state = State {
+            groups,
+            total_pages,
+            free_pages: total_pages,
+            reserved_pages: 0,
+            mapped_pages: 0,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Marks `run` as mapped because the medium says so. False, and nothing is changed, if it
+    /// is not all free, not inside the pool, or crosses a huge page.
+    pub(crate) fn claim(&self, run: PageRun) -> bool {
+        let mut state = self.state.lock();
+        let (group, first) = (run.first.huge().0, (run.first.0 % PAGES_PER_HUGE) as usize);
+        let fits = first as u64 + run.pages <= PAGES_PER_HUGE;
+        let Some(group) = state.groups.get_mut(group as usize).filter(|_| fits) else {
+            return false;
+        };
+        if group.run_from(first) < run.pages as usize {
+            return false;
+        }
+        group.clear(first, run.pages as usize);
+        state.free_pages -= run.pages;
+        state.mapped_pages += run.pages;
+        true
+    }
+
+    /// Reserves a whole huge page, the first one at or after `goal` if there is one.
+    pub(crate) fn reserve_huge(&self, goal: HugeNo) -> Option<Reserved<'_>> {
+        let mut state = self.state.lock();
+        let is_whole = |group: &Group| u64::from(group.count) == PAGES_PER_HUGE;
+        let start = (goal.0 as usize).min(state.groups.len());
+        let (before, after) = state.groups.split_at(start);
+        let found = match after.iter().position(is_whole) {
+            Some(index) => start + index,
+            None => before.iter().position(is_whole)?,
+        };
+        let run = PageRun { first: HugeNo(found as u64).first_page(), pages: PAGES_PER_HUGE };
+        Some(self.reserve(&mut state, run))
+    }
+
+    /// Reserves a run of at most `pages_max` and at least `pages_min` pages within one huge page:
+    /// at `goal` if that is free, else the first broken huge page with room for all, else a part
+    /// of a whole one, else the longest run there is.
+    pub(crate) fn reserve_run(
+        &self,
+        pages_max: u64,
+        pages_min: u64,
+        goal: Option<PageNo>,
+    ) -> Option<Reserved<'_>> {
+        let mut state = self.state.lock();
+        let at_goal = goal.and_then(|goal| state.run_at(goal, pages_max));
+        let run = at_goal
+            .filter(|run| run.pages >= pages_min)
+            .or_else(|| state.best_run(pages_max.min(PAGES_PER_HUGE)))
+            .filter(|run| run.pages >= pages_min)?;
+        Some(self.reserve(&mut state, run))
+    }
+
+    /// Makes mapped pages free. The caller made sure that no word of an extent map names them
+    /// any more, durably, and that no guard reaches them.
+    pub(crate) fn release(&self, run: PageRun) {
+        let mut state = self.state.lock();
+        state.mapped_pages -= run.pages;
+        state.give_back(run);
+    }
+
+    pub(crate) fn space(&self) -> Space {
+        let state = self.state.lock();
+        let whole = state.groups.iter().filter(|group| u64::from(group.count) == PAGES_PER_HUGE);
+        let longest = state.groups.iter().map(|group| group.longest_run(PAGES_PER_HUGE as usize).1);
+        Space {
+            total_pages: state.total_pages,
+            free_pages: state.free_pages,
+            reserved_pages: state.reserved_pages,
+            mapped_pages: state.mapped_pages,
+            free_huge_pages: whole.count() as u64,
+            longest_run_pages: longest.max().unwrap_or(0) as u64,
+        }
+    }
+
+    /// Bytes that are free, in whatever pieces.
+    pub(crate) fn free_pages(&self) -> u64 {
+        self.state.lock().free_pages
+    }
+
+    /// Free pages of each huge page, in order.
+    pub(crate) fn free_by_huge_page(&self) -> Vec<u16> {
+        self.state.lock().groups.iter().map(|group| group.count).collect()
+    }
+
+    /// Panics unless every page is in exactly one state, by count and by bit.
+    pub(crate) fn check(&self) {
+        let state = self.state.lock();
+        let free: u64 = state.groups.iter().map(|group| u64::from(group.count)).sum();
+        assert_eq!(free, state.free_pages, "free pages by huge page and in all");
+        let sum = state.free_pages + state.reserved_pages + state.mapped_pages;
+        assert_eq!(sum, state.total_pages, "free + reserved + mapped");
+        for group in &state.groups {
+            let bits: u32 = group.free.iter().map(|word| word.count_ones()).sum();
+            assert_eq!(bits, u32::from(group.count), "free bits of a huge page");
+        }
+    }
+
+    fn reserve(&self, state: &mut State, run: PageRun) -> Reserved<'_> {
+        let first = (run.first.0 % PAGES_PER_HUGE) as usize;
+        state.groups[run.first.huge().0 as usize].clear(first, run.pages as usize);
+        state.free_pages -= run.pages;
+        state.reserved_pages += run.pages;
+        Reserved { allocator: self, run }
+    }
+}
+
+impl State {
+    fn give_back(&mut self, run: PageRun) {
+        let first = (run.first.0 % PAGES_PER_HUGE) as usize;
+        self.groups[run.first.huge().0 as usize].set(first, run.pages as usize);
+        self.free_pages += run.pages;
+    }
+
+    /// The run of free pages that starts at `goal`, cut to `pages_max`.
+    fn run_at(&self, goal: PageNo, pages_max: u64) -> Option<PageRun> {
+        let group = self.groups.get(goal.huge().0 as usize)?;
+        let pages = group.run_from((goal.0 % PAGES_PER_HUGE) as usize) as u64;
+        (pages > 0).then(|| PageRun { first: goal, pages: pages.min(pages_max) })
+    }
+
+    fn best_run(&self, pages_max: u64) -> Option<PageRun> {
+        let mut longest: Option<PageRun> = None;
+        let mut whole = None;
+        for (index, group) in self.groups.iter().enumerate() {
+            let huge = HugeNo(index as u64);
+            if u64::from(group.count) == PAGES_PER_HUGE {
+                whole = whole.or(Some(huge));
+                continue;
+            }
+            if u64::from(group.count) <= longest.map_or(0, |run| run.pages) {
+                continue;
+            }
+            let (first, pages) = group.longest_run(pages_max as usize);
+            if pages as u64 > longest.map_or(0, |run| run.pages) {
+                let first = huge.first_page().plus(first as u64);
+                longest = Some(PageRun { first, pages: pages as u64 });
+            }
+            if pages as u64 >= pages_max {
+                return longest;
+            }
+        }
+        let part = whole.map(|huge| PageRun { first: huge.first_page(), pages: pages_max });
+        part.or(longest)
+    }
+}
+
+impl Group {
+    fn set(&mut self, first: usize, pages: usize) {
+        for page in first..first + pages {
+            let (word, bit) = (page / 64, 1 << (page % 64));
+            assert_eq!(self.free[word] & bit, 0, "page {page} of a huge page freed twice");
+            self.free[word] |= bit;
+        }
+        self.count += pages as u16;
+    }
+
+    fn clear(&mut self, first: usize, pages: usize) {
+        for page in first..first + pages {
+            let (word, bit) = (page / 64, 1 << (page % 64));
+            assert_ne!(self.free[word] & bit, 0, "page {page} of a huge page taken twice");
+            self.free[word] &= !bit;
+        }
+        self.count -= pages as u16;
+    }
+
+    fn is_free(&self, page: usize) -> bool {
+        self.free[page / 64] & (1 << (page % 64)) != 0
+    }
+
+    /// Length of the run of free pages that starts at `first`.
+    fn run_from(&self, first: usize) -> usize {
+        (first..PAGES_PER_HUGE as usize).take_while(|&page| self.is_free(page)).count()
+    }
+
+    /// The first run of at least `enough` free pages, cut to that, or else the longest one:
+    /// where it starts and its length.
+    fn longest_run(&self, enough: usize) -> (usize, usize) {
+        let mut best = (0, 0);
+        let mut page = 0;
+        while page < PAGES_PER_HUGE as usize {
+            let pages = self.run_from(page);
+            if pages > best.1 {
+                best = (page, pages.min(enough));
+            }
+            if best.1 >= enough {
+                break;
+            }
+            page += pages + 1;
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(first: u64, pages: u64) -> PageRun {
+        PageRun { first: PageNo(first), pages }
+    }
+
+    #[test]
+    fn reserved_pages_return_unless_they_are_mapped() {
+        let allocator = Allocator::new(1024);
+        let reserved = allocator.reserve_run(3, 3, None).unwrap();
+        assert_eq!(allocator.space().reserved_pages, 3);
+        drop(reserved);
+        assert_eq!(allocator.space().free_pages, 1024);
+        let mapped = allocator.reserve_run(3, 3, None).unwrap().into_mapped();
+        assert_eq!(allocator.space().mapped_pages, 3);
+        allocator.release(mapped);
+        allocator.check();
+        assert_eq!(allocator.space().free_huge_pages, 2);
+    }
+
+    #[test]
+    fn pages_come_out_of_broken_huge_pages_first() {
+        let allocator = Allocator::new(2048);
+        assert!(allocator.claim(run(600, 1)));
+        let page = allocator.reserve_run(1, 1, None).unwrap();
+        assert_eq!(page.run().first.huge(), HugeNo(1));
+        assert_eq!(allocator.space().free_huge_pages, 3);
+    }
+
+    #[test]
+    fn a_goal_keeps_neighbours_together() {
+        let allocator = Allocator::new(1024);
+        let first = allocator.reserve_run(1, 1, None).unwrap().into_mapped();
+        let goal = first.first.plus(1);
+        let next = allocator.reserve_run(4, 1, Some(goal)).unwrap();
+        assert_eq!(next.run(), PageRun { first: goal, pages: 4 });
+    }
+
+    #[test]
+    fn a_full_pool_gives_the_longest_run_and_then_nothing() {
+        let allocator = Allocator::new(512);
+        assert!(allocator.claim(run(0, 200)));
+        assert!(allocator.claim(run(300, 200)));
+        let longest = allocator.reserve_run(512, 1, None).unwrap();
+        assert_eq!(longest.run(), run(200, 100));
+        assert!(allocator.reserve_run(64, 13, None).is_none());
+        assert!(allocator.reserve_huge(HugeNo(0)).is_none());
+        let rest = allocator.reserve_run(64, 12, None).unwrap();
+        assert_eq!(rest.run(), run(500, 12));
+        assert!(allocator.reserve_run(1, 1, None).is_none());
+        allocator.check();
+    }
+
+    #[test]
+    fn claims_of_owned_or_impossible_pages_are_refused() {
+        let allocator = Allocator::new(700);
+        assert!(allocator.claim(run(10, 5)));
+        assert!(!allocator.claim(run(14, 1)));
+        assert!(!allocator.claim(run(699, 2)));
+        assert!(!allocator.claim(run(510, 4)), "crosses a huge page");
+        assert!(!allocator.claim(run(u64::MAX / PAGES_PER_HUGE, 1)));
+        allocator.check();
+    }
+
+    #[test]
+    fn huge_pages_follow_the_goal_and_wrap_around() {
+        let allocator = Allocator::new(4 * 512);
+        let at_two = allocator.reserve_huge(HugeNo(2)).unwrap();
+        assert_eq!(at_two.run().first.huge(), HugeNo(2));
+        let next = allocator.reserve_huge(HugeNo(2)).unwrap();
+        assert_eq!(next.run().first.huge(), HugeNo(3));
+        let wrapped = allocator.reserve_huge(HugeNo(9)).unwrap();
+        assert_eq!(wrapped.run().first.huge(), HugeNo(0));
+    }
+}

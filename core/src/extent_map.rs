@@ -1,0 +1,417 @@
+//! The extent map of a volume: a page table on the medium, and the only owner of its pages.
+//!
+//! Four levels of tables of 512 eight-byte words, like the page table of the CPU. A word of level
+//! 1 stands for one slot of 2 MiB: a hole, one huge page, or a table of level 0 with a word for
+//! each of its 512 pages. Levels 2 and 3 only lead there.
+//!
+//! 1. A word is stored whole. It carries a check over pool, volume, level, index and payload, and
+//!    so does a hole: a word that is zero, stale, moved or foreign never verifies.
+//! 2. A page is mapped by persisting its contents first (unless the caller owns the bytes) and its
+//!    word second. A crash in between leaves a page that no word names: a free page.
+//! 3. It is unmapped by persisting the hole first; then it may be given to someone else.
+//! 4. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
+//!    the entry lock that whoever changes the word must hold too.
+//!
+//! Knows nothing of entries, guards or the log.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::allocator::{Allocator, Reserved};
+use crate::error::{Error, Result};
+use crate::medium::Medium;
+use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::units::{
+    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+};
+
+/// Words in a table.
+const WORDS: u64 = PAGES_PER_HUGE;
+/// The level of the root table; its words stand for 512 GiB each.
+const ROOT_LEVEL: u32 = 3;
+/// Longest logical space: 256 TiB, what four levels reach.
+pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 48;
+
+/// A word of a table, decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Word {
+    Hole,
+    /// A 4 KiB extent (level 0).
+    Page(PageNo),
+    /// A 2 MiB extent (level 1).
+    Huge(PageNo),
+    /// A table of the level below (levels 1 to 3).
+    Table(PageNo),
+}
+
+/// One extent of the map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Extent {
+    pub logical: LogicalPage,
+    pub physical: PageNo,
+    pub size: ExtentSize,
+}
+
+pub(crate) struct ExtentMap {
+    medium: Arc<Medium>,
+    allocator: Arc<Allocator>,
+    /// Ties the check of every word to this pool and volume.
+    seed: u64,
+    root: PageNo,
+    /// Guards every change of a word, and the tables' coming and going.
+    changing: Mutex<()>,
+}
+
+impl ExtentMap {
+    /// The map at `root` of the volume `volume_id` of the pool with `pool_seed`.
+    pub(crate) fn new(
+        medium: Arc<Medium>,
+        allocator: Arc<Allocator>,
+        pool_seed: u64,
+        volume_id: u32,
+        root: PageNo,
+    ) -> Self {
+        let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
+        Self { medium, allocator, seed, root, changing: Mutex::new(()) }
+    }
+
+    /// Makes the empty map of a new volume. Nothing on the medium names it yet.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Io`].
+    pub(crate) fn create(
+        medium: Arc<Medium>,
+        allocator: Arc<Allocator>,
+        pool_seed: u64,
+        volume_id: u32,
+    ) -> Result<Self> {
+        let reserved = reserve_table(&allocator)?;
+        let root = reserved.run().first;
+        let map = Self::new(medium, Arc::clone(&allocator), pool_seed, volume_id, root);
+        map.write_holes(root, ROOT_LEVEL, 0)?;
+        reserved.into_mapped();
+        Ok(map)
+    }
+
+    pub(crate) fn root(&self) -> PageNo {
+        self.root
+    }
+
+    /// What stands for `slot`: a hole, a huge page, or the table of its pages.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify.
+    pub(crate) fn slot(&self, slot: SlotNo) -> Result<Word> {
+        let mut table = self.root;
+        for level in (1..=ROOT_LEVEL).rev() {
+            match self.load(table, level, slot.0 >> (9 * (level - 1)))? {
+                Word::Table(child) if level > 1 => table = child,
+                word => return Ok(word),
+            }
+        }
+        unreachable!("the loop returns at level 1")
+    }
+
+    /// What stands for `page`; a huge page answers for each of its 512.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify.
+    pub(crate) fn page(&self, page: LogicalPage) -> Result<Word> {
+        match self.slot(page.slot())? {
+            Word::Table(table) => self.load(table, 0, page.0),
+            word => Ok(word),
+        }
+    }
+
+    /// How many pages from `page` on, within its slot and at most `pages_max`, are holes.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify.
+    pub(crate) fn hole_run(&self, page: LogicalPage, pages_max: u64) -> Result<u64> {
+        let in_slot = PAGES_PER_HUGE - page.index_in_slot() as u64;
+        let pages_max = pages_max.min(in_slot);
+        let table = match self.slot(page.slot())? {
+            Word::Hole => return Ok(pages_max),
+            Word::Table(table) => table,
+            _ => return Ok(0),
+        };
+        for pages in 0..pages_max {
+            if self.load(table, 0, page.0 + pages)? != Word::Hole {
+                return Ok(pages);
+            }
+        }
+        Ok(pages_max)
+    }
+
+    /// Makes the hole `slot` the huge page that is reserved. Its contents are persisted already.
+    /// The caller holds the entry of the slot.
+    ///
+    /// # Errors
+    /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged.
+    pub(crate) fn map_huge(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
+        let _changing = self.changing.lock();
+        let table = self.table_of_slots(slot)?;
+        debug_assert_eq!(self.load(table, 1, slot.0)?, Word::Hole);
+        let first = reserved.run().first;
+        self.persist(table, 1, slot.0, Word::Huge(first))?;
+        reserved.into_mapped();
+        Ok(first)
+    }
+
+    /// Makes the holes from `page` on the pages of the run that is reserved, within one slot.
+    /// The caller holds the entries of all of them.
+    ///
+    /// # Errors
+    /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged, but for
+    /// an I/O error that hits between its words.
+    pub(crate) fn map_pages(&self, page: LogicalPage, reserved: Reserved<'_>) -> Result<PageRun> {
+        let _changing = self.changing.lock();
+        let run = reserved.run();
+        let slots = self.table_of_slots(page.slot())?;
+        let table = match self.load(slots, 1, page.slot().0)? {
+            Word::Hole => self.add_table(slots, 1, page.slot().0)?,
+            Word::Table(table) => table,
+            word => unreachable!("{word:?} under the entry of a page"),
+        };
+        let words = (0..run.pages).map(|index| Word::Page(run.first.plus(index)));
+        self.persist_words(table, page, words)?;
+        Ok(reserved.into_mapped())
+    }
+
+    /// Makes `pages` of `slot` holes and frees what stood there; a huge page only as a whole.
+    /// The caller holds the slot alone, and no guard reaches the pages.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub(crate) fn unmap(&self, slot: SlotNo, pages: Range<usize>) -> Result<()> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let _changing = self.changing.lock();
+        let (table, slots) = match self.slot(slot)? {
+            Word::Hole => return Ok(()),
+            Word::Huge(first) => {
+                assert_eq!(pages, 0..PAGES_PER_HUGE as usize, "part of a huge page unmapped");
+                let slots = self.table_of_slots(slot)?;
+                self.persist(slots, 1, slot.0, Word::Hole)?;
+                self.allocator.release(PageRun { first, pages: PAGES_PER_HUGE });
+                return Ok(());
+            }
+            Word::Table(table) => (table, self.table_of_slots(slot)?),
+            Word::Page(_) => unreachable!("level 1 has no pages"),
+        };
+        let mut freed = Vec::new();
+        let mut others = false;
+        for index in 0..PAGES_PER_HUGE as usize {
+            match self.load(table, 0, slot.first_page().0 + index as u64)? {
+                Word::Page(page) if pages.contains(&index) => freed.push(page),
+                Word::Page(_) => others = true,
+                _ => {}
+            }
+        }
+        if others {
+            let first = LogicalPage(slot.first_page().0 + pages.start as u64);
+            self.persist_words(table, first, pages.map(|_| Word::Hole))?;
+        } else {
+            self.persist(slots, 1, slot.0, Word::Hole)?;
+            freed.push(table);
+        }
+        for page in freed {
+            self.allocator.release(PageRun { first: page, pages: 1 });
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` for every extent in logical order, and `visit_table` for every table. The
+    /// visitors must not change the map.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify; what the visitors return.
+    pub(crate) fn walk(
+        &self,
+        visit_table: &mut dyn FnMut(PageNo) -> Result<()>,
+        visit: &mut dyn FnMut(Extent) -> Result<()>,
+    ) -> Result<()> {
+        let _changing = self.changing.lock();
+        visit_table(self.root)?;
+        self.walk_table(self.root, ROOT_LEVEL, 0, visit_table, visit)
+    }
+
+    /// Takes every page of the map from the allocator, as their owner.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for a page outside the pool or with two owners.
+    pub(crate) fn claim_pages(&self) -> Result<()> {
+        let claim = |first: PageNo, size: ExtentSize| {
+            let aligned = first.0.is_multiple_of(size.pages());
+            if aligned && self.allocator.claim(PageRun { first, pages: size.pages() }) {
+                return Ok(());
+            }
+            let detail = "it is owned twice, misaligned, or outside the pool".to_string();
+            Err(Error::Corrupt { what: "page", offset: first.0.saturating_mul(PAGE), detail })
+        };
+        self.walk(&mut |table| claim(table, ExtentSize::Page), &mut |extent| {
+            claim(extent.physical, extent.size)
+        })
+    }
+
+    /// Frees every page of the map. The caller made sure that nothing on the medium names it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify; the pages found so far are free.
+    pub(crate) fn release_pages(self) -> Result<()> {
+        let mut runs = Vec::new();
+        let mut tables = Vec::new();
+        self.walk(
+            &mut |table| {
+                tables.push(PageRun { first: table, pages: 1 });
+                Ok(())
+            },
+            &mut |extent| {
+                runs.push(PageRun { first: extent.physical, pages: extent.size.pages() });
+                Ok(())
+            },
+        )?;
+        runs.into_iter().chain(tables).for_each(|run| self.allocator.release(run));
+        Ok(())
+    }
+
+    fn walk_table(
+        &self,
+        table: PageNo,
+        level: u32,
+        first_index: u64,
+        visit_table: &mut dyn FnMut(PageNo) -> Result<()>,
+        visit: &mut dyn FnMut(Extent) -> Result<()>,
+    ) -> Result<()> {
+        for index in first_index..first_index + WORDS {
+            let extent = |physical, size| {
+                let logical = LogicalPage(index << (9 * level));
+                Extent { logical, physical, size }
+            };
+            match self.load(table, level, index)? {
+                Word::Hole => {}
+                Word::Page(page) => visit(extent(page, ExtentSize::Page))?,
+                Word::Huge(page) => visit(extent(page, ExtentSize::Huge))?,
+                Word::Table(child) => {
+                    visit_table(child)?;
+                    self.walk_table(child, level - 1, index * WORDS, visit_table, visit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table of level 1 that has the word of `slot`, with the tables above it.
+    fn table_of_slots(&self, slot: SlotNo) -> Result<PageNo> {
+        let mut table = self.root;
+        for level in (2..=ROOT_LEVEL).rev() {
+            let index = slot.0 >> (9 * (level - 1));
+            table = match self.load(table, level, index)? {
+                Word::Table(child) => child,
+                _ => self.add_table(table, level, index)?,
+            };
+        }
+        Ok(table)
+    }
+
+    /// Puts a new table of holes under word `index` of `parent`, which has `level`.
+    fn add_table(&self, parent: PageNo, level: u32, index: u64) -> Result<PageNo> {
+        let reserved = reserve_table(&self.allocator)?;
+        let table = reserved.run().first;
+        self.write_holes(table, level - 1, index * WORDS)?;
+        self.persist(parent, level, index, Word::Table(table))?;
+        reserved.into_mapped();
+        Ok(table)
+    }
+
+    fn write_holes(&self, table: PageNo, level: u32, first_index: u64) -> Result<()> {
+        let words: Vec<u64> = (first_index..first_index + WORDS)
+            .map(|index| self.encode(level, index, Word::Hole))
+            .collect();
+        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&words));
+        let [_] = fence(&self.medium, [stored])?;
+        Ok(())
+    }
+
+    fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
+        let offset = word_offset(table, index);
+        let stored = store_word(&self.medium, offset, self.encode(level, index, word));
+        let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
+        Ok(())
+    }
+
+    /// Stores neighbouring words of a table of level 0, then persists them by one fence.
+    fn persist_words(
+        &self,
+        table: PageNo,
+        first: LogicalPage,
+        words: impl Iterator<Item = Word>,
+    ) -> Result<()> {
+        let words = (first.0..).zip(words).map(|(index, word)| self.encode(0, index, word));
+        let stored = store_words(&self.medium, word_offset(table, first.0), words);
+        let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
+        Ok(())
+    }
+
+    fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
+        let offset = word_offset(table, index);
+        if offset.0 + 8 > self.medium.len_bytes() {
+            return Err(damaged(offset, "its table is outside the pool"));
+        }
+        self.decode(level, index, load_word(&self.medium, offset))
+            .ok_or_else(|| damaged(offset, "its check does not match"))
+    }
+
+    /// bits 0-2 kind, bits 3-7 zero, bits 8-47 page number, bits 48-63 check.
+    fn encode(&self, level: u32, index: u64, word: Word) -> u64 {
+        let (kind, page) = match word {
+            Word::Hole => (1, 0),
+            Word::Page(page) => (2, page.0),
+            Word::Huge(page) => (3, page.0),
+            Word::Table(page) => (4, page.0),
+        };
+        debug_assert!(page < 1 << 40);
+        let payload = kind | page << 8;
+        payload | self.check(level, index, payload) << 48
+    }
+
+    fn decode(&self, level: u32, index: u64, raw: u64) -> Option<Word> {
+        let payload = raw & ((1 << 48) - 1);
+        if raw >> 48 != self.check(level, index, payload) {
+            return None;
+        }
+        let page = PageNo(payload >> 8);
+        match (payload & 0xff, level) {
+            (1, _) if page.0 == 0 => Some(Word::Hole),
+            (2, 0) => Some(Word::Page(page)),
+            (3, 1) => Some(Word::Huge(page)),
+            (4, 1..) => Some(Word::Table(page)),
+            _ => None,
+        }
+    }
+
+    /// 16 bits over everything that the word belongs to.
+    fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&level.to_le_bytes());
+        bytes[4..12].copy_from_slice(&index.to_le_bytes());
+        bytes[12..].copy_from_slice(&payload.to_le_bytes());
+        xxh3_64_with_seed(&bytes, self.seed) >> 48
+    }
+}
+
+fn reserve_table(allocator: &Allocator) -> Result<Reserved<'_>> {
+    allocator.reserve_run(1, 1, None).ok_or(Error::Full { needed_bytes: PAGE, free_bytes: 0 })
+}
+
+fn word_offset(table: PageNo, index: u64) -> Offset {
+    Offset(table.offset().0 + index % WORDS * 8)
+}
+
+fn damaged(offset: Offset, detail: &str) -> Error {
+    Error::Corrupt { what: "extent map word", offset: offset.0, detail: detail.to_string() }
+}

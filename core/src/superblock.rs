@@ -1,0 +1,180 @@
+//! The superblock: two copies, of which at least one is whole at every moment.
+//!
+//! 1. Version N is written to copy N mod 2. An update writes version N, fences, then writes
+//!    version N + 1 over the other copy: a crash leaves one whole copy, and between updates both
+//!    say the same, so that losing one loses nothing.
+//! 2. A copy counts only with the right magic, version, checksum, and zeros where zeros belong.
+//!
+//! Knows nothing of extents; the volume table is carried, not understood.
+
+use bytemuck::Zeroable;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Result};
+use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
+use crate::medium::Medium;
+use crate::persist::{fence, load_word, store_lines};
+use crate::units::{HUGE, Offset, PAGE};
+
+/// The smallest pool: both copies of the superblock, and room to work.
+pub(crate) const POOL_BYTES_MIN: u64 = 2 * HUGE;
+
+impl Superblock {
+    /// The superblock of a pool without volumes.
+    pub(crate) fn new(uuid: [u8; 16], pool_bytes: u64, created_unix_s: u64) -> Self {
+        Self {
+            magic: MAGIC,
+            version: FORMAT_VERSION,
+            page_bytes: PAGE as u32,
+            uuid,
+            pool_bytes,
+            created_unix_s,
+            next_volume_id: 1,
+            ..Self::zeroed()
+        }
+    }
+
+    /// The seed that ties checksums of this pool to it.
+    pub(crate) fn seed(&self) -> u64 {
+        xxh3_64(&self.uuid)
+    }
+
+    fn sealed(mut self) -> Self {
+        self.checksum = 0;
+        self.checksum = xxh3_64(bytemuck::bytes_of(&self));
+        self
+    }
+
+    fn reserved_is_zero(&self) -> bool {
+        self.reserved.iter().all(|&byte| byte == 0)
+            && self.volumes.iter().all(VolumeRecord::is_plausible)
+    }
+}
+
+impl VolumeRecord {
+    pub(crate) fn is_used(&self) -> bool {
+        self.id != 0
+    }
+
+    /// The name, if it is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        std::str::from_utf8(self.name.get(..usize::from(self.name_len))?).ok()
+    }
+
+    fn is_plausible(&self) -> bool {
+        let padding = self.name.get(usize::from(self.name_len)..).unwrap_or(&[1]);
+        let padding_is_zero =
+            padding.iter().chain(&self.reserved).all(|&byte| byte == 0) && self.name().is_some();
+        if self.is_used() { padding_is_zero } else { *self == Self::zeroed() }
+    }
+}
+
+/// What one copy turned out to be.
+enum Copy {
+    Valid(Box<Superblock>),
+    OtherVersion(u32),
+    Damaged,
+    Foreign,
+}
+
+/// Reads the newest valid copy.
+///
+/// # Errors
+/// [`Error::NotAPool`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
+/// [`Error::Corrupt`] if both copies are damaged, [`Error::Truncated`].
+pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
+    let copies = SUPERBLOCK_OFFSETS.map(|offset| read_copy(medium, Offset(offset)));
+    let newest = copies.iter().filter_map(|copy| match copy {
+        Copy::Valid(superblock) => Some(superblock),
+        _ => None,
+    });
+    let Some(superblock) = newest.max_by_key(|superblock| superblock.sequence) else {
+        return Err(explain(medium, &copies));
+    };
+    if superblock.incompat != 0 {
+        return Err(Error::UnsupportedFeature { incompat: superblock.incompat });
+    }
+    if superblock.pool_bytes > medium.len_bytes() {
+        return Err(Error::Truncated {
+            path: medium.path().to_path_buf(),
+            expected_bytes: superblock.pool_bytes,
+            found_bytes: medium.len_bytes(),
+        });
+    }
+    if superblock.pool_bytes < POOL_BYTES_MIN || superblock.pool_bytes % PAGE != 0 {
+        return Err(Error::Corrupt {
+            what: "superblock",
+            offset: SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize],
+            detail: format!("a pool of {} bytes is impossible", superblock.pool_bytes),
+        });
+    }
+    Ok(**superblock)
+}
+
+/// Whether either copy carries the magic of a pool, whole or not.
+pub(crate) fn is_present(medium: &Medium) -> bool {
+    SUPERBLOCK_OFFSETS
+        .iter()
+        .any(|&offset| !matches!(read_copy(medium, Offset(offset)), Copy::Foreign))
+}
+
+/// Writes the next version, and the one after it to the other copy. `superblock` is then what
+/// both copies say.
+///
+/// The caller holds the lock of the pool's superblock.
+///
+/// # Errors
+/// [`Error::Io`] as the medium reports it.
+pub(crate) fn write(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
+    for _ in 0..2 {
+        superblock.sequence += 1;
+        *superblock = superblock.sealed();
+        let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
+        let stored = store_lines(medium, Offset(offset), bytemuck::bytes_of(superblock));
+        let [_] = fence(medium, [stored])?;
+    }
+    Ok(())
+}
+
+fn read_copy(medium: &Medium, offset: Offset) -> Copy {
+    let mut superblock = Superblock::zeroed();
+    if offset.0 + PAGE > medium.len_bytes() {
+        return Copy::Foreign;
+    }
+    for (index, word) in bytemuck::bytes_of_mut(&mut superblock).chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&load_word(medium, Offset(offset.0 + index as u64 * 8)).to_le_bytes());
+    }
+    if superblock.magic != MAGIC {
+        Copy::Foreign
+    } else if superblock.version != FORMAT_VERSION {
+        Copy::OtherVersion(superblock.version)
+    } else if superblock.sealed().checksum != superblock.checksum
+        || superblock.page_bytes != PAGE as u32
+        || !superblock.reserved_is_zero()
+    {
+        Copy::Damaged
+    } else {
+        Copy::Valid(Box::new(superblock))
+    }
+}
+
+/// Why no copy is valid.
+fn explain(medium: &Medium, copies: &[Copy; 2]) -> Error {
+    let other_version = copies.iter().find_map(|copy| match copy {
+        Copy::OtherVersion(found) => Some(*found),
+        _ => None,
+    });
+    if let Some(found) = other_version {
+        return Error::UnsupportedVersion { found, supported: FORMAT_VERSION };
+    }
+    match copies.iter().position(|copy| matches!(copy, Copy::Damaged)) {
+        Some(copy) => Error::Corrupt {
+            what: "superblock",
+            offset: SUPERBLOCK_OFFSETS[copy],
+            detail: "neither copy has a valid checksum".to_string(),
+        },
+        None => {
+            Error::NotAPool { path: medium.path().to_path_buf(), reason: "it has no superblock" }
+        }
+    }
+}
