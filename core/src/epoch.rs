@@ -1,0 +1,178 @@
+//! Shared places that are read without a lock: what a reader saw stays until it is done.
+//!
+//! 1. An [`EpochCell`] owns one reference count of what it holds. When it is replaced, that count
+//!    is given up only after every [`Pin`] that was alive then is gone.
+//! 2. So while a pin lives, whatever was loaded under it has a count of at least one.
+//!
+//! Source: epoch-based reclamation (Fraser 2004), by `crossbeam-epoch`. In DRAM only.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crossbeam_epoch::Guard;
+
+/// Keeps everything alive that could be loaded while it lives. Cheap; hold it for one operation,
+/// since space comes back only when no old pin is left.
+pub struct Pin {
+    guard: Guard,
+}
+
+/// A new pin of the current thread.
+///
+/// ```
+/// use std::sync::Arc;
+/// let cell = daxite_core::EpochCell::empty();
+/// cell.replace(Some(Arc::new(7)));
+/// let pin = daxite_core::pin();
+/// let seven = cell.load(&pin).unwrap();
+/// cell.replace(None);
+/// assert_eq!(*seven, 7);
+/// ```
+pub fn pin() -> Pin {
+    Pin { guard: crossbeam_epoch::pin() }
+}
+
+impl Pin {
+    /// Moves reclamation on; for loops that wait for space.
+    pub fn flush(&self) {
+        self.guard.flush();
+    }
+}
+
+/// A place for an `Arc<T>` that is loaded without a lock.
+pub struct EpochCell<T: Send + Sync + 'static> {
+    /// From `Arc::into_raw`, or null.
+    pointer: AtomicPtr<T>,
+    owns: PhantomData<Arc<T>>,
+}
+
+impl<T: Send + Sync + 'static> EpochCell<T> {
+    /// A cell that holds nothing.
+    pub const fn empty() -> Self {
+        Self { pointer: AtomicPtr::new(std::ptr::null_mut()), owns: PhantomData }
+    }
+
+    /// What the cell holds, for as long as `pin` lives.
+    pub fn load<'p>(&self, pin: &'p Pin) -> Option<&'p T> {
+        let _ = pin;
+        // ORDERING: Acquire; pairs with the AcqRel in `replace` and `set_if_empty`.
+        let pointer = self.pointer.load(Ordering::Acquire);
+        // SAFETY: null, or from `Arc::into_raw`; invariant 2 keeps it alive while `pin` does.
+        unsafe { pointer.as_ref() }
+    }
+
+    /// What the cell holds, counted.
+    pub fn load_arc(&self, pin: &Pin) -> Option<Arc<T>> {
+        let pointer = std::ptr::from_ref(self.load(pin)?);
+        // SAFETY: `pointer` comes from `Arc::into_raw` and has a count by invariant 2.
+        unsafe { Arc::increment_strong_count(pointer) };
+        // SAFETY: the count that was just added belongs to the new `Arc`.
+        Some(unsafe { Arc::from_raw(pointer) })
+    }
+
+    /// Puts `new` into the cell; what it held goes when no pin is left that could see it.
+    pub fn replace(&self, new: Option<Arc<T>>) {
+        let new = new.map_or(std::ptr::null_mut(), |new| Arc::into_raw(new).cast_mut());
+        // ORDERING: AcqRel; pairs with the Acquire in `load`.
+        let old = self.pointer.swap(new, Ordering::AcqRel);
+        if old.is_null() {
+            return;
+        }
+        let old = Retired(old);
+        let guard = crossbeam_epoch::pin();
+        // SAFETY: the swap made this thread the only one to retire `old`; readers that saw it are
+        // pinned, and the closure runs after their pins are gone. `T` is `Send`, so any thread
+        // may drop it.
+        unsafe { guard.defer_unchecked(move || old.release()) };
+    }
+
+    /// Puts `new` into the cell if it is empty; gives it back otherwise.
+    ///
+    /// # Errors
+    /// `new`, if the cell holds something.
+    pub fn set_if_empty(&self, new: Arc<T>) -> Result<(), Arc<T>> {
+        let pointer = Arc::into_raw(new).cast_mut();
+        let null = std::ptr::null_mut();
+        // ORDERING: AcqRel; pairs with the Acquire in `load`.
+        match self.pointer.compare_exchange(null, pointer, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => Ok(()),
+            // SAFETY: the pointer was not stored, so its count is still ours.
+            Err(_) => Err(unsafe { Arc::from_raw(pointer) }),
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for EpochCell<T> {
+    fn drop(&mut self) {
+        let held = *self.pointer.get_mut();
+        if !held.is_null() {
+            Retired(held).release();
+        }
+    }
+}
+
+/// A count that was taken out of a cell.
+struct Retired<T>(*const T);
+
+// SAFETY: it stands for an `Arc<T>`, which may be sent if `T` is `Send + Sync`, as every cell asks.
+unsafe impl<T: Send + Sync> Send for Retired<T> {}
+
+impl<T> Retired<T> {
+    fn release(self) {
+        // SAFETY: the pointer comes from `Arc::into_raw` of the cell it was taken from, and
+        // `self` is the only holder of that count.
+        drop(unsafe { Arc::from_raw(self.0) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_loaded_outlives_its_replacement_while_pinned() {
+        let cell = EpochCell::empty();
+        let first = Arc::new(String::from("first"));
+        cell.replace(Some(Arc::clone(&first)));
+        let pinned = pin();
+        let seen = cell.load(&pinned).unwrap();
+        cell.replace(Some(Arc::new(String::from("second"))));
+        for _ in 0..1000 {
+            pin().flush();
+        }
+        assert_eq!(seen, "first");
+        assert_eq!(Arc::strong_count(&first), 2, "the cell's count waits for the pin");
+        drop(pinned);
+        for _ in 0..1000 {
+            pin().flush();
+        }
+        assert_eq!(Arc::strong_count(&first), 1);
+    }
+
+    #[test]
+    fn a_full_cell_gives_the_newcomer_back() {
+        let cell = EpochCell::empty();
+        assert!(cell.set_if_empty(Arc::new(1)).is_ok());
+        assert_eq!(cell.set_if_empty(Arc::new(2)).unwrap_err(), Arc::new(2));
+        assert_eq!(cell.load_arc(&pin()).as_deref(), Some(&1));
+    }
+
+    #[test]
+    fn readers_and_a_replacer_agree() {
+        let cell = EpochCell::empty();
+        cell.replace(Some(Arc::new(vec![0u64; 8])));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let pin = pin();
+                        let seen = cell.load(&pin).unwrap();
+                        assert!(seen.iter().all(|&value| value == seen[0]));
+                    }
+                });
+            }
+            scope.spawn(|| (1..20_000).for_each(|n| cell.replace(Some(Arc::new(vec![n; 8])))));
+        });
+    }
+}

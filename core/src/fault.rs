@@ -1,0 +1,273 @@
+//! Faults: resolving a logical range to an extent, allocating one where that is asked for.
+//!
+//! 2 MiB first, opportunistically; whatever stands in the way is a [`FallbackReason`], counted, and
+//! the fault goes on at 4 KiB.
+//! 1. The entry is locked before the extent map is asked, so what the map says cannot change until
+//!    the entry says the same.
+//! 2. Contents are persisted before the word that names them, unless the caller owns the bytes.
+//! 3. A fault that fails leaves a legal index: an empty entry, unlocked, or what was there.
+//! 4. Zero and empty entries are replaced by mappings of the same size; a mapping never is.
+//! 5. A hole that is read gets no extent.
+//!
+//! Source: `dax_iomap_pmd_fault` and `dax_iomap_pte_fault` of Linux commit 642261ac995e.
+
+use crate::allocator::Reserved;
+use crate::counters::FallbackReason;
+use crate::entry::Entry;
+use crate::error::{Error, Result};
+use crate::extent_map::Word;
+use crate::index::{LockedEntries, LockedHuge, LockedPage};
+use crate::persist::{fence, store_zero_lines};
+use crate::units::{
+    ByteRange, ExtentSize, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo,
+    PageRun,
+};
+use crate::volume::VolumeShared;
+
+/// What a fault is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Reading; holes stay holes.
+    Read,
+    /// Writing; holes get extents of zeros, and the entry becomes dirty.
+    Write,
+    /// Appending to a hole; it gets an extent whose bytes the caller owns and persists itself.
+    Append,
+    /// Taking over what an earlier life appended; holes stay holes.
+    Adopt,
+}
+
+/// A range within one slot, and what is wanted of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub range: LogicalRange,
+    pub access: Access,
+    /// Whether 2 MiB may be used where the range is shorter.
+    pub huge_allowed: bool,
+    /// With [`Access::Append`]: the shortest run that is of use.
+    pub pages_min: u64,
+}
+
+/// How a prefix of the range is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Resolved {
+    /// By zeros, so many bytes.
+    Zero { len_bytes: u64 },
+    /// By an extent.
+    Mapped { physical: ByteRange, size: ExtentSize },
+}
+
+impl Access {
+    fn allocates(self) -> bool {
+        matches!(self, Self::Write | Self::Append)
+    }
+}
+
+impl VolumeShared {
+    /// Resolves the longest contiguous prefix of the request. The caller has pinned the range.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Corrupt`], [`Error::Io`], and [`Error::InvalidArgument`] for
+    /// appending to something that is mapped.
+    pub(crate) fn fault(&self, request: Request) -> Result<Resolved> {
+        match self.fault_huge(request)? {
+            Ok(resolved) => Ok(resolved),
+            Err(reason) => {
+                self.pool.counters.fell_back(reason);
+                self.fault_pages(request)
+            }
+        }
+    }
+
+    fn fault_huge(&self, request: Request) -> Result<Result<Resolved, FallbackReason>> {
+        let slot = request.range.first_page().slot();
+        if !request.huge_allowed {
+            return Ok(Err(FallbackReason::RangeTooShort));
+        }
+        if slot.range().end().is_none_or(|end| end > self.len_bytes()) {
+            return Ok(Err(FallbackReason::PastEnd));
+        }
+        let Ok(mut locked) = self.index.lock_huge(slot) else {
+            return Ok(Err(FallbackReason::SmallerEntry));
+        };
+        if !matches!(locked.entry(), Entry::Mapping(_)) {
+            match self.map.slot(slot)? {
+                Word::Huge(first) => locked.set(Entry::Mapping(first)),
+                Word::Hole if request.access.allocates() => {
+                    let goal = self.next_huge_goal();
+                    let Some(reserved) = self.pool.allocator.reserve_huge(goal) else {
+                        return Ok(Err(FallbackReason::NoHugePage));
+                    };
+                    self.fill(&reserved, request.access)?;
+                    let first = self.map.map_huge(slot, reserved)?;
+                    locked.set(Entry::Mapping(first));
+                    self.set_huge_goal(first);
+                    self.pool.counters.allocated_huge.add(1);
+                    return Ok(Ok(self.use_huge(&mut locked, request)));
+                }
+                Word::Hole => {
+                    if locked.entry() == Entry::Empty {
+                        locked.set(Entry::Zero);
+                    }
+                    self.pool.counters.zero.add(1);
+                    return Ok(Ok(Resolved::Zero { len_bytes: request.range.len_bytes }));
+                }
+                _ => return Ok(Err(FallbackReason::ExtentTooShort)),
+            }
+        }
+        request.require_hole()?;
+        Ok(Ok(self.use_huge(&mut locked, request)))
+    }
+
+    /// Answers from a 2 MiB mapping, whatever size was asked for.
+    fn use_huge(&self, locked: &mut LockedHuge<'_>, request: Request) -> Resolved {
+        let Entry::Mapping(first) = locked.entry() else { unreachable!("not a mapping") };
+        if request.access == Access::Write {
+            locked.set_dirty();
+        }
+        self.pool.counters.huge.add(1);
+        let start = Offset(first.offset().0 + request.range.start % HUGE);
+        let physical = ByteRange::new(start, request.range.len_bytes);
+        Resolved::Mapped { physical, size: ExtentSize::Huge }
+    }
+
+    fn fault_pages(&self, request: Request) -> Result<Resolved> {
+        let page = request.range.first_page();
+        let mut locked = match self.index.lock_page(page) {
+            LockedPage::Huge(mut huge) => {
+                request.require_hole()?;
+                return Ok(self.use_huge(&mut huge, request));
+            }
+            LockedPage::Page(locked) => locked,
+        };
+        if !matches!(locked.entry(0), Entry::Mapping(_)) {
+            match self.map.page(page)? {
+                Word::Page(physical) => locked.set(0, Entry::Mapping(physical)),
+                Word::Hole if request.access.allocates() => {
+                    return self.allocate_pages(&mut locked, request);
+                }
+                Word::Hole => {
+                    if locked.entry(0) == Entry::Empty {
+                        locked.set(0, Entry::Zero);
+                    }
+                    self.pool.counters.zero.add(1);
+                    let len_bytes = request.range.len_bytes.min(PAGE - request.range.start % PAGE);
+                    return Ok(Resolved::Zero { len_bytes });
+                }
+                word => unreachable!("{word:?} under the entry of a page"),
+            }
+        }
+        request.require_hole()?;
+        let run = self.extend_over_neighbours(&mut locked, request)?;
+        Ok(self.use_pages(&mut locked, request, run))
+    }
+
+    /// Takes in the pages after the first as long as they are wanted and physically follow.
+    fn extend_over_neighbours(
+        &self,
+        locked: &mut LockedEntries<'_>,
+        request: Request,
+    ) -> Result<PageRun> {
+        let Entry::Mapping(first) = locked.entry(0) else { unreachable!("not a mapping") };
+        let mut run = PageRun { first, pages: 1 };
+        while run.pages < request.pages() {
+            let next = LogicalPage(request.range.first_page().0 + run.pages);
+            if self.map.page(next)? != Word::Page(first.plus(run.pages)) {
+                break;
+            }
+            locked.extend();
+            let nth = run.pages as usize;
+            match locked.entry(nth) {
+                Entry::Mapping(_) => {}
+                _ => locked.set(nth, Entry::Mapping(first.plus(run.pages))),
+            }
+            run.pages += 1;
+        }
+        Ok(run)
+    }
+
+    /// Gives the hole at the head of the request the longest run of pages that can be had at once.
+    fn allocate_pages(&self, locked: &mut LockedEntries<'_>, request: Request) -> Result<Resolved> {
+        let page = request.range.first_page();
+        let allocator = &self.pool.allocator;
+        let holes = self.map.hole_run(page, request.pages())?;
+        let pages_min = match request.access {
+            Access::Append if holes < request.pages() => {
+                return Err(Error::InvalidArgument("appending to something that is mapped"));
+            }
+            Access::Append => request.pages_min,
+            _ => 1,
+        };
+        let full = || Error::Full {
+            needed_bytes: pages_min * PAGE,
+            free_bytes: allocator.free_pages() * PAGE,
+        };
+        let goal = self.goal_before(page)?;
+        let reserved = allocator.reserve_run(holes, pages_min, goal).ok_or_else(full)?;
+        let run = reserved.run();
+        (1..run.pages).for_each(|_| locked.extend());
+        self.fill(&reserved, request.access)?;
+        self.map.map_pages(page, reserved)?;
+        for nth in 0..run.pages {
+            locked.set(nth as usize, Entry::Mapping(run.first.plus(nth)));
+        }
+        self.pool.counters.allocated_pages.add(run.pages);
+        Ok(self.use_pages(locked, request, run))
+    }
+
+    fn use_pages(
+        &self,
+        locked: &mut LockedEntries<'_>,
+        request: Request,
+        run: PageRun,
+    ) -> Resolved {
+        if request.access == Access::Write {
+            (0..run.pages as usize).for_each(|nth| locked.set_dirty(nth));
+        }
+        self.pool.counters.page.add(1);
+        let skipped = request.range.start % PAGE;
+        let start = Offset(run.first.offset().0 + skipped);
+        let len_bytes = request.range.len_bytes.min(run.pages * PAGE - skipped);
+        Resolved::Mapped { physical: ByteRange::new(start, len_bytes), size: ExtentSize::Page }
+    }
+
+    /// Makes fresh pages fit to be named: zeros, durably, unless the caller owns the bytes.
+    fn fill(&self, reserved: &Reserved<'_>, access: Access) -> Result<()> {
+        let bytes = reserved.run().bytes();
+        if reserved.run().pages == PAGES_PER_HUGE {
+            self.pool.medium.prefer_huge_page(bytes);
+        }
+        if access == Access::Write {
+            let [_] = fence(&self.pool.medium, [store_zero_lines(&self.pool.medium, bytes)])?;
+        }
+        Ok(())
+    }
+
+    /// The physical page that would continue the extent before `page`, so that neighbours stay
+    /// neighbours.
+    fn goal_before(&self, page: LogicalPage) -> Result<Option<PageNo>> {
+        if page.index_in_slot() == 0 {
+            return Ok(None);
+        }
+        match self.map.page(LogicalPage(page.0 - 1))? {
+            Word::Page(before) => Ok(Some(before.plus(1))),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Request {
+    /// Pages that the range touches.
+    fn pages(self) -> u64 {
+        let end = (self.range.start + self.range.len_bytes).div_ceil(PAGE);
+        end - self.range.first_page().0
+    }
+
+    /// An error if this is an append, which wants a hole, and there is something.
+    fn require_hole(self) -> Result<()> {
+        match self.access {
+            Access::Append => Err(Error::InvalidArgument("appending to something that is mapped")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The DAX layer of Daxite: pools of persistent memory, and sparse volumes in them.
+//!
+//! A [`Pool`] is a file or a `/dev/dax` device, mapped once. In it live [`Volume`]s: named, sparse
+//! spaces of bytes. A range of a volume is resolved when it is first used, by a *fault*: into one
+//! 2 MiB extent where that is possible, into 4 KiB extents where it is not, and a hole that is only
+//! read into the shared zero extent, which costs no space at all.
+//!
+//! ```
+//! # fn main() -> daxite_core::Result<()> {
+//! use daxite_core::{CreateOptions, HUGE, LogicalRange, Pool};
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let options = CreateOptions { len_bytes: 64 << 20, ..CreateOptions::default() };
+//! let pool = Pool::create(&folder.path().join("pool"), &options)?;
+//! let volume = pool.create_volume("matrix", 1 << 40)?;
+//!
+//! let mut row = volume.map_mut(LogicalRange::new(123 * HUGE, HUGE))?;
+//! row[..5].copy_from_slice(b"hello");
+//! row.persist()?;
+//! drop(row);
+//!
+//! assert_eq!(pool.fault_counts().allocated_huge, 1);
+//! pool.close()
+//! # }
+//! ```
+//!
+//! # How it is built
+//! The modules stand in reading order. [Units and errors](crate::Error) come first, then the way to
+//! the medium (`layout`, `medium`, `persist`: the only module that stores), what stands on it
+//! (`superblock`, `allocator`, `extent_map`), the entry index with its locks (`wait`, `epoch`,
+//! `counters`, `entry`, `index`), and what users hold in their hands (`zero`, `pins`, `fault`,
+//! `guard`, `extent`, `volume`, `pool`). Each file opens with its invariants.
+//!
+//! The behaviour of faults and entries is that of Linux commit 642261ac995e ("dax: add struct iomap
+//! based DAX PMD support"), in user space and without its page tables.
+//!
+//! # Durability
+//! What [`Persistence`] a medium has is found out and reported, never assumed. Stores are durable
+//! when the call says so; between a store and that moment any part of it may be on the medium.
+
+mod error;
+mod units;
+
+mod layout;
+mod medium;
+mod persist;
+
+mod allocator;
+mod extent_map;
+mod superblock;
+
+mod counters;
+mod entry;
+mod epoch;
+mod index;
+mod wait;
+
+mod extent;
+mod fault;
+mod guard;
+mod pins;
+mod pool;
+mod volume;
+mod zero;
+
+pub use allocator::Space;
+pub use counters::{FallbackReason, FaultCounts};
+pub use entry::EntryCounts;
+pub use epoch::{EpochCell, Pin, pin};
+pub use error::{Error, Result};
+pub use extent::{Appender, Extent};
+pub use guard::{ReadGuard, WriteGuard};
+pub use medium::{MediumKind, PageSizes, Persistence};
+pub use persist::{Durable, FlushInstruction, Flushed};
+pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo, VolumeInfo};
+pub use units::{
+    ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalPage, LogicalRange, Offset, PAGE,
+    PAGES_PER_HUGE, PageNo, PageRun, SlotNo, lines,
+};
+pub use volume::{ExtentInfo, Volume};

@@ -1,0 +1,553 @@
+//! Pools: a medium with a superblock, an allocator, and volumes.
+//!
+//! 1. Creating writes the superblock last: a crash before that leaves something that is no pool.
+//! 2. Opening takes every page that an extent map names from the allocator, once. Two owners of a
+//!    page, or a page outside the pool, are damage; whatever is left is free.
+//! 3. A pool that is open for writing says so on the medium; a clean close takes it back.
+//! 4. A pool that is opened read-only is not changed by a single byte.
+//!
+//! Lock order: `volumes` (with the superblock), then what volumes lock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use crate::allocator::{Allocator, Space};
+use crate::counters::{Counters, FaultCounts};
+use crate::entry::EntryCounts;
+use crate::error::{Error, Result};
+use crate::extent_map::{ExtentMap, VOLUME_BYTES_MAX};
+use crate::layout::{
+    NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
+};
+use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
+use crate::persist::{Durable, FlushInstruction, Flushed, fence, store_zero_lines};
+use crate::superblock::{self, POOL_BYTES_MIN};
+use crate::units::{ByteRange, ExtentSize, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
+use crate::volume::{Volume, VolumeShared};
+
+/// What volumes need of their pool.
+pub(crate) struct PoolShared {
+    pub medium: Arc<Medium>,
+    pub allocator: Arc<Allocator>,
+    pub counters: Arc<Counters>,
+    /// Ties checksums to this pool.
+    seed: u64,
+    closed: AtomicBool,
+}
+
+struct PoolInner {
+    shared: Arc<PoolShared>,
+    was_clean: bool,
+    /// Guards the superblock and the table of volumes, which say the same.
+    volumes: Mutex<Volumes>,
+}
+
+struct Volumes {
+    superblock: Superblock,
+    open: Vec<Arc<VolumeShared>>,
+}
+
+/// A pool of persistent memory. Cheap to clone; every clone is the same pool.
+#[derive(Clone)]
+pub struct Pool(Arc<PoolInner>);
+
+/// How a pool is created.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Length in bytes: whole pages, at least 4 MiB. 0 takes all of a device.
+    pub len_bytes: u64,
+    /// Whether something that is there already may be lost.
+    pub overwrite: bool,
+    /// Refuse media that are not persistent memory.
+    pub require_dax: bool,
+}
+
+/// How a pool is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Beside other readers, without changing a byte.
+    pub read_only: bool,
+    /// Refuse media that are not persistent memory.
+    pub require_dax: bool,
+}
+
+/// What a pool is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PoolInfo {
+    /// The file or device; `(memory)` for a pool in memory.
+    pub path: PathBuf,
+    /// Unique to the pool.
+    pub uuid: [u8; 16],
+    /// Version of the format on the medium.
+    pub format_version: u32,
+    /// Length in bytes.
+    pub len_bytes: u64,
+    /// What the medium is.
+    pub kind: MediumKind,
+    /// What a durable store is safe from.
+    pub persistence: Persistence,
+    /// How lines are written back.
+    pub flush_instruction: FlushInstruction,
+    /// How often it was opened for writing, this time included.
+    pub opens: u64,
+    /// Whether it was closed in good order before.
+    pub was_clean: bool,
+    /// Seconds since 1970 at creation.
+    pub created_unix_s: u64,
+}
+
+/// What a volume is, and what it takes up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct VolumeInfo {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Length of the logical space in bytes.
+    pub len_bytes: u64,
+    /// 2 MiB extents.
+    pub huge_extents: u64,
+    /// 4 KiB extents.
+    pub page_extents: u64,
+    /// Pages of its extent map.
+    pub table_pages: u64,
+}
+
+/// What one huge page of a pool is used for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct HugeUse {
+    /// The volume that has it as one 2 MiB extent.
+    pub huge_of: Option<u32>,
+    /// Pages that are free.
+    pub free_pages: u16,
+    /// Pages of extent maps.
+    pub table_pages: u16,
+    /// Pages of superblocks.
+    pub superblock_pages: u16,
+    /// 4 KiB extents by volume.
+    pub pages_of: Vec<(u32, u16)>,
+}
+
+impl PoolShared {
+    pub(crate) fn require_open(&self) -> Result<()> {
+        // ORDERING: Acquire; pairs with the Release in `Pool::close`.
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+impl Pool {
+    /// Creates a pool on a new file, or on a device.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] unless overwriting is allowed, [`Error::InvalidArgument`] for an
+    /// impossible length, [`Error::NotPersistentMemory`], [`Error::Locked`], [`Error::ReadOnly`],
+    /// [`Error::Io`]. A file that this call created is removed again.
+    pub fn create(path: &Path, options: &CreateOptions) -> Result<Self> {
+        let exists = path.exists();
+        let mut target =
+            if exists { Target::open(path, Mode::ReadWrite)? } else { Target::create(path)? };
+        let created = Self::prepare(&mut target, options, exists)
+            .and_then(|len_bytes| Self::format(target, len_bytes, options));
+        if created.is_err() && !exists {
+            let _ = std::fs::remove_file(path);
+        }
+        created
+    }
+
+    /// Opens the pool at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotAPool`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
+    /// [`Error::Locked`], [`Error::ReadOnly`], [`Error::Truncated`], [`Error::Corrupt`],
+    /// [`Error::NotPersistentMemory`], [`Error::Io`]. The medium is unchanged in each case.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let mode = if options.read_only { Mode::ReadOnly } else { Mode::ReadWrite };
+        let mut target = Target::open(path, mode)?;
+        target.require_superblock()?;
+        let len_bytes = target.len_bytes / PAGE * PAGE;
+        if mode == Mode::ReadWrite {
+            target.fill_holes()?;
+        }
+        let medium = Medium::map(target, len_bytes, mode)?;
+        require_dax(&medium, options.require_dax)?;
+        Self::load(medium)
+    }
+
+    /// A pool in memory of this process, for tests and for caches.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an impossible length, [`Error::Io`] without such memory.
+    pub fn in_memory(len_bytes: u64) -> Result<Self> {
+        let len_bytes = pool_len(len_bytes)?;
+        Self::initialize(Medium::anonymous(len_bytes)?)
+    }
+
+    /// Marks the pool clean. Later calls answer [`Error::Closed`]; guards that are alive stay
+    /// valid. Closing twice is no error.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the medium reports that it failed.
+    pub fn close(&self) -> Result<()> {
+        let mut volumes = self.0.volumes.lock();
+        // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
+        if self.0.shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
+            return Ok(());
+        }
+        self.0.shared.allocator.check();
+        volumes.superblock.state = STATE_CLEAN;
+        superblock::write(&self.0.shared.medium, &mut volumes.superblock)
+    }
+
+    /// Whether the pool was opened without the right to change it.
+    pub fn is_read_only(&self) -> bool {
+        self.0.shared.medium.mode() == Mode::ReadOnly
+    }
+
+    /// Waits until everything flushed is on the medium: one fence for all tokens.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the medium reports that it failed.
+    pub fn fence<const N: usize>(&self, flushed: [Flushed; N]) -> Result<[Durable; N]> {
+        fence(&self.0.shared.medium, flushed)
+    }
+
+    /// Makes the empty volume `name`, `len_bytes` long and all hole.
+    ///
+    /// # Durability
+    /// Durable when it returns; a crash in between leaves no trace of it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a name that is taken, empty, longer than 31 bytes or holds a
+    /// zero byte, for a length of 0 or over 256 TiB, or when there are 60 volumes;
+    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Io`], [`Error::Closed`].
+    pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
+        let shared = &self.0.shared;
+        shared.require_open()?;
+        shared.medium.require_writable()?;
+        check_name(name)?;
+        if len_bytes == 0 || len_bytes > VOLUME_BYTES_MAX {
+            return Err(Error::InvalidArgument("a volume has 1 byte to 256 TiB"));
+        }
+        let mut volumes = self.0.volumes.lock();
+        if volumes.open.iter().any(|volume| volume.name == name) {
+            return Err(Error::InvalidArgument("a volume of this name exists"));
+        }
+        let record = volumes.superblock.volumes.iter().position(|record| !record.is_used());
+        let record = record.ok_or(Error::InvalidArgument("a pool has at most 60 volumes"))?;
+        let id = volumes.superblock.next_volume_id;
+        let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
+        let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
+        let mut superblock = volumes.superblock;
+        superblock.next_volume_id += 1;
+        superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
+        superblock::write(&shared.medium, &mut superblock)?;
+        volumes.superblock = superblock;
+        let name = name.to_string();
+        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map);
+        let volume = Arc::new(volume);
+        volumes.open.push(Arc::clone(&volume));
+        Ok(Volume(volume))
+    }
+
+    /// The volume `name`, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        self.0.shared.require_open()?;
+        let volumes = self.0.volumes.lock();
+        let found = volumes.open.iter().find(|volume| volume.name == name);
+        Ok(found.map(|volume| Volume(Arc::clone(volume))))
+    }
+
+    /// Removes the volume `name` and frees its extents; false if there is none.
+    ///
+    /// # Durability
+    /// Durable when it returns; a crash in between leaves it whole or gone.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a handle or guard of it is alive, [`Error::ReadOnly`],
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
+    pub fn remove_volume(&self, name: &str) -> Result<bool> {
+        let shared = &self.0.shared;
+        shared.require_open()?;
+        shared.medium.require_writable()?;
+        let mut volumes = self.0.volumes.lock();
+        let Some(index) = volumes.open.iter().position(|volume| volume.name == name) else {
+            return Ok(false);
+        };
+        let volume = volumes.open.swap_remove(index);
+        let volume = Arc::try_unwrap(volume).map_err(|in_use| {
+            let len_bytes = in_use.len_bytes();
+            volumes.open.push(in_use);
+            Error::Busy { start: 0, len_bytes }
+        })?;
+        let mut superblock = volumes.superblock;
+        for record in superblock.volumes.iter_mut().filter(|record| record.id == volume.id) {
+            *record = bytemuck::Zeroable::zeroed();
+        }
+        superblock::write(&shared.medium, &mut superblock)?;
+        volumes.superblock = superblock;
+        volume.map.release_pages()?;
+        Ok(true)
+    }
+
+    /// What the pool is.
+    pub fn info(&self) -> PoolInfo {
+        let medium = &self.0.shared.medium;
+        let superblock = self.0.volumes.lock().superblock;
+        PoolInfo {
+            path: medium.path().to_path_buf(),
+            uuid: superblock.uuid,
+            format_version: superblock.version,
+            len_bytes: superblock.pool_bytes,
+            kind: medium.kind(),
+            persistence: medium.persistence(),
+            flush_instruction: medium.instruction(),
+            opens: superblock.opens,
+            was_clean: self.0.was_clean,
+            created_unix_s: superblock.created_unix_s,
+        }
+    }
+
+    /// How its pages are used.
+    pub fn space(&self) -> Space {
+        self.0.shared.allocator.space()
+    }
+
+    /// Faults since it was opened.
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.0.shared.counters.fault_counts()
+    }
+
+    /// Entries that exist now, in all volumes.
+    pub fn entry_counts(&self) -> EntryCounts {
+        self.0.shared.counters.entry_counts()
+    }
+
+    /// The page sizes that the kernel really uses for the pool now.
+    pub fn page_sizes(&self) -> PageSizes {
+        self.0.shared.medium.page_sizes()
+    }
+
+    /// All volumes, by id.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word of an extent map does not verify.
+    pub fn volumes(&self) -> Result<Vec<VolumeInfo>> {
+        let open = self.0.volumes.lock().open.clone();
+        let mut infos = open.iter().map(|volume| volume.info()).collect::<Result<Vec<_>>>()?;
+        infos.sort_by_key(|info| info.id);
+        Ok(infos)
+    }
+
+    /// What each huge page of the pool is used for, in order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word of an extent map does not verify.
+    pub fn occupancy(&self) -> Result<Vec<HugeUse>> {
+        let free = self.0.shared.allocator.free_by_huge_page();
+        let mut uses: Vec<HugeUse> = free
+            .into_iter()
+            .map(|free_pages| HugeUse { free_pages, ..HugeUse::default() })
+            .collect();
+        for offset in SUPERBLOCK_OFFSETS {
+            uses[PageNo(offset / PAGE).huge().0 as usize].superblock_pages += 1;
+        }
+        let open = self.0.volumes.lock().open.clone();
+        for volume in open {
+            volume.add_occupancy(&mut uses)?;
+        }
+        Ok(uses)
+    }
+
+    /// Checks what may be lost, and reserves the space.
+    fn prepare(target: &mut Target, options: &CreateOptions, exists: bool) -> Result<u64> {
+        let is_device = target.kind == MediumKind::DeviceDax;
+        if exists && !is_device && !options.overwrite {
+            let is_pool = target.require_superblock().is_ok();
+            return Err(Error::AlreadyExists { path: target.path.clone(), is_pool });
+        }
+        let wanted = match options.len_bytes {
+            0 if is_device => target.len_bytes / PAGE * PAGE,
+            len_bytes => len_bytes,
+        };
+        let len_bytes = pool_len(wanted)?;
+        if is_device && len_bytes > target.len_bytes {
+            return Err(Error::InvalidArgument("the device is smaller than the pool"));
+        }
+        target.reserve_space(len_bytes)?;
+        Ok(len_bytes)
+    }
+
+    fn format(target: Target, len_bytes: u64, options: &CreateOptions) -> Result<Self> {
+        let medium = Medium::map(target, len_bytes, Mode::ReadWrite)?;
+        require_dax(&medium, options.require_dax)?;
+        if !options.overwrite && superblock::is_present(&medium) {
+            let path = medium.path().to_path_buf();
+            return Err(Error::AlreadyExists { path, is_pool: true });
+        }
+        Self::initialize(medium)
+    }
+
+    /// Writes a superblock without volumes; what was there is gone.
+    fn initialize(medium: Medium) -> Result<Self> {
+        for offset in SUPERBLOCK_OFFSETS {
+            let copy = ByteRange::new(Offset(offset), PAGE);
+            let [_] = fence(&medium, [store_zero_lines(&medium, copy)])?;
+        }
+        let mut uuid = [0; 16];
+        rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty()).map_err(
+            |errno| Error::Io {
+                op: "get random bytes for",
+                path: medium.path().to_path_buf(),
+                source: errno.into(),
+            },
+        )?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let mut superblock = Superblock::new(uuid, medium.len_bytes(), now);
+        superblock::write(&medium, &mut superblock)?;
+        Self::load(medium)
+    }
+
+    /// Builds everything that is derived from the medium.
+    fn load(medium: Medium) -> Result<Self> {
+        let mut superblock = superblock::read(&medium)?;
+        let medium = Arc::new(medium);
+        let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));
+        for offset in SUPERBLOCK_OFFSETS {
+            let claimed = allocator.claim(PageRun { first: PageNo(offset / PAGE), pages: 1 });
+            assert!(claimed, "a superblock in a pool of two huge pages");
+        }
+        let shared = Arc::new(PoolShared {
+            medium,
+            allocator,
+            counters: Arc::new(Counters::default()),
+            seed: superblock.seed(),
+            closed: AtomicBool::new(false),
+        });
+        let used = superblock.volumes.iter().filter(|record| record.is_used());
+        let open = used
+            .map(|record| VolumeShared::load(&shared, record).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        shared.allocator.check();
+        let was_clean = superblock.state == STATE_CLEAN;
+        if shared.medium.mode() == Mode::ReadWrite {
+            superblock.opens += 1;
+            superblock.state = STATE_OPEN;
+            superblock::write(&shared.medium, &mut superblock)?;
+        }
+        let volumes = Mutex::new(Volumes { superblock, open });
+        Ok(Self(Arc::new(PoolInner { shared, was_clean, volumes })))
+    }
+}
+
+impl VolumeRecord {
+    fn new(id: u32, name: &str, root: PageNo, len_bytes: u64) -> Self {
+        let mut record: Self = bytemuck::Zeroable::zeroed();
+        record.id = id;
+        record.name_len = name.len() as u8;
+        record.name[..name.len()].copy_from_slice(name.as_bytes());
+        record.root_page = root.0;
+        record.len_bytes = len_bytes;
+        record
+    }
+}
+
+impl VolumeShared {
+    fn load(pool: &Arc<PoolShared>, record: &VolumeRecord) -> Result<Self> {
+        let name = record.name().expect("checked with the superblock").to_string();
+        if record.len_bytes == 0 || record.len_bytes > VOLUME_BYTES_MAX {
+            return Err(Error::Corrupt {
+                what: "superblock",
+                offset: 0,
+                detail: format!("volume {name} has {} bytes", record.len_bytes),
+            });
+        }
+        let root = PageNo(record.root_page);
+        let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
+        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
+        map.claim_pages()?;
+        Ok(Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map))
+    }
+
+    fn info(&self) -> Result<VolumeInfo> {
+        let (mut table_pages, mut huge_extents, mut page_extents) = (0, 0, 0);
+        let mut count_table = |_| {
+            table_pages += 1;
+            Ok(())
+        };
+        self.map.walk(&mut count_table, &mut |extent| {
+            match extent.size {
+                ExtentSize::Huge => huge_extents += 1,
+                ExtentSize::Page => page_extents += 1,
+            }
+            Ok(())
+        })?;
+        let (id, name, len_bytes) = (self.id, self.name.clone(), self.len_bytes());
+        Ok(VolumeInfo { id, name, len_bytes, huge_extents, page_extents, table_pages })
+    }
+
+    fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {
+        let mut tables = Vec::new();
+        let mut note_table = |table: PageNo| {
+            tables.push(table);
+            Ok(())
+        };
+        self.map.walk(&mut note_table, &mut |extent| {
+            let of_huge = &mut uses[extent.physical.huge().0 as usize];
+            match extent.size {
+                ExtentSize::Huge => of_huge.huge_of = Some(self.id),
+                ExtentSize::Page => match of_huge.pages_of.last_mut() {
+                    Some((id, pages)) if *id == self.id => *pages += 1,
+                    _ => of_huge.pages_of.push((self.id, 1)),
+                },
+            }
+            Ok(())
+        })?;
+        for table in tables {
+            uses[table.huge().0 as usize].table_pages += 1;
+        }
+        Ok(())
+    }
+}
+
+fn require_dax(medium: &Medium, required: bool) -> Result<()> {
+    if !required || medium.persistence().is_dax() {
+        return Ok(());
+    }
+    let reason = match medium.kind() {
+        MediumKind::Tmpfs | MediumKind::Hugetlbfs | MediumKind::Anonymous => {
+            "it is volatile memory"
+        }
+        _ => "its file system does not grant MAP_SYNC",
+    };
+    Err(Error::NotPersistentMemory { path: medium.path().to_path_buf(), reason })
+}
+
+fn pool_len(len_bytes: u64) -> Result<u64> {
+    let pages_max = VOLUME_BYTES_MAX / PAGE;
+    if len_bytes < POOL_BYTES_MIN || len_bytes / PAGE > pages_max {
+        return Err(Error::InvalidArgument("a pool has 4 MiB to 256 TiB"));
+    }
+    if !len_bytes.is_multiple_of(PAGE) {
+        return Err(Error::InvalidArgument("a pool has whole pages of 4 KiB"));
+    }
+    Ok(len_bytes)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains('\0') {
+        return Err(Error::InvalidArgument("a volume name has 1 to 31 bytes and no zero byte"));
+    }
+    Ok(())
+}
+
+const _: () = assert!(POOL_BYTES_MIN / PAGE == 2 * PAGES_PER_HUGE);
