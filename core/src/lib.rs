@@ -63,6 +63,9 @@ mod pool;
 mod volume;
 mod zero;
 
+#[cfg(feature = "sim")]
+pub mod sim;
+
 pub use allocator::Space;
 pub use counters::{FallbackReason, FaultCounts};
 pub use entry::EntryCounts;

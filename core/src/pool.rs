@@ -24,9 +24,9 @@ use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
 };
 use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
-use crate::persist::{Durable, FlushInstruction, Flushed, fence, store_zero_lines};
+use crate::persist::{Durable, FlushInstruction, Flushed, fence};
 use crate::superblock::{self, POOL_BYTES_MIN};
-use crate::units::{ByteRange, ExtentSize, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
+use crate::units::{ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
 use crate::volume::{Volume, VolumeShared};
 
 /// What volumes need of their pool.
@@ -398,11 +398,7 @@ impl Pool {
     }
 
     /// Writes a superblock without volumes; what was there is gone.
-    fn initialize(medium: Medium) -> Result<Self> {
-        for offset in SUPERBLOCK_OFFSETS {
-            let copy = ByteRange::new(Offset(offset), PAGE);
-            let [_] = fence(&medium, [store_zero_lines(&medium, copy)])?;
-        }
+    pub(crate) fn initialize(medium: Medium) -> Result<Self> {
         let mut uuid = [0; 16];
         rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty()).map_err(
             |errno| Error::Io {
@@ -413,12 +409,12 @@ impl Pool {
         )?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut superblock = Superblock::new(uuid, medium.len_bytes(), now);
-        superblock::write(&medium, &mut superblock)?;
+        superblock::create(&medium, &mut superblock)?;
         Self::load(medium)
     }
 
     /// Builds everything that is derived from the medium.
-    fn load(medium: Medium) -> Result<Self> {
+    pub(crate) fn load(medium: Medium) -> Result<Self> {
         let mut superblock = superblock::read(&medium)?;
         let medium = Arc::new(medium);
         let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));

@@ -13,8 +13,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::Medium;
-use crate::persist::{fence, load_word, store_lines};
-use crate::units::{HUGE, Offset, PAGE};
+use crate::persist::{fence, load_word, store_lines, store_word, store_zero_lines};
+use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 /// The smallest pool: both copies of the superblock, and room to work.
 pub(crate) const POOL_BYTES_MIN: u64 = 2 * HUGE;
@@ -116,6 +116,26 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
     SUPERBLOCK_OFFSETS
         .iter()
         .any(|&offset| !matches!(read_copy(medium, Offset(offset)), Copy::Foreign))
+}
+
+/// Writes the first superblock of a pool. What was there is forgotten first, and the magic comes
+/// last, so that a crash in between leaves something that is no pool.
+///
+/// The caller owns the whole medium.
+///
+/// # Errors
+/// [`Error::Io`] as the medium reports it.
+pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
+    let copies = SUPERBLOCK_OFFSETS.map(|offset| ByteRange::new(Offset(offset), PAGE));
+    fence(medium, copies.map(|copy| store_zero_lines(medium, copy)))?;
+    superblock.sequence += 1;
+    *superblock = superblock.sealed();
+    let offset = Offset(SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize]);
+    let without_magic = Superblock { magic: [0; 8], ..*superblock };
+    let [_] = fence(medium, [store_lines(medium, offset, bytemuck::bytes_of(&without_magic))])?;
+    let magic = store_word(medium, offset, u64::from_le_bytes(MAGIC));
+    let [_] = fence(medium, [magic.flush(medium)])?;
+    write(medium, superblock)
 }
 
 /// Writes the next version, and the one after it to the other copy. `superblock` is then what

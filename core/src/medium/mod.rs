@@ -122,6 +122,8 @@ pub(crate) struct Medium {
     /// An `msync` has failed. The kernel may have dropped what it could not write, so that a later
     /// success would prove nothing: from then on every sync fails.
     sync_failed: AtomicBool,
+    #[cfg(feature = "sim")]
+    recorder: Option<std::sync::Arc<crate::sim::Recorder>>,
 }
 
 static NEXT_MEDIUM_ID: AtomicU64 = AtomicU64::new(1);
@@ -168,7 +170,22 @@ impl Medium {
             path,
             group_sync: GroupSync::default(),
             sync_failed: AtomicBool::new(false),
+            #[cfg(feature = "sim")]
+            recorder: None,
         }
+    }
+
+    /// From now on every store is reported to `recorder`.
+    #[cfg(feature = "sim")]
+    pub(crate) fn record_into(&mut self, recorder: std::sync::Arc<crate::sim::Recorder>) {
+        recorder.start(self);
+        self.recorder = Some(recorder);
+    }
+
+    /// Who follows the stores to this medium, if anyone does.
+    #[cfg(feature = "sim")]
+    pub(crate) fn recorder(&self) -> Option<&crate::sim::Recorder> {
+        self.recorder.as_deref()
     }
 
     pub(crate) fn id(&self) -> u64 {

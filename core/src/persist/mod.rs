@@ -76,6 +76,8 @@ impl Durable {
 pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Dirty {
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
     instructions::store_word(word_address(medium, offset), word);
+    #[cfg(feature = "sim")]
+    record(medium, |recorder| recorder.stored_word(offset, word));
     Dirty { range: ByteRange::new(offset, 8), medium_id: medium.id() }
 }
 
@@ -87,7 +89,10 @@ pub(crate) fn store_words(
 ) -> Dirty {
     let mut range = ByteRange::new(offset, 0);
     for word in words {
-        instructions::store_word(word_address(medium, range.end()), word);
+        let offset = range.end();
+        instructions::store_word(word_address(medium, offset), word);
+        #[cfg(feature = "sim")]
+        record(medium, |recorder| recorder.stored_word(offset, word));
         range.len_bytes += 8;
     }
     Dirty { range, medium_id: medium.id() }
@@ -106,6 +111,8 @@ pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flus
     let range = ByteRange::new(offset, bytes.len() as u64);
     check_lines(medium, range);
     instructions::copy_lines(medium.address(offset), bytes);
+    #[cfg(feature = "sim")]
+    record(medium, |recorder| recorder.flushed(medium, range));
     Flushed { range, medium_id: medium.id() }
 }
 
@@ -113,6 +120,8 @@ pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flus
 pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
     check_lines(medium, range);
     instructions::zero_lines(medium.address(range.start), range.len_bytes);
+    #[cfg(feature = "sim")]
+    record(medium, |recorder| recorder.flushed(medium, range));
     Flushed { range, medium_id: medium.id() }
 }
 
@@ -121,6 +130,8 @@ pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
     instructions::zero_bytes(medium.address(range.start), range.len_bytes);
+    #[cfg(feature = "sim")]
+    record(medium, |recorder| recorder.stored_bulk(medium, range));
     Dirty { range, medium_id: medium.id() }
 }
 
@@ -144,10 +155,27 @@ pub(crate) fn fence<const N: usize>(
         token.range
     });
     instructions::fence();
+    #[cfg(feature = "sim")]
+    record(medium, crate::sim::Recorder::fenced);
     if medium.persistence() == Persistence::Msync {
         medium.sync_to_file(&ranges)?;
     }
     Ok(flushed.map(|token| Durable { range: token.range, medium_id: token.medium_id }))
+}
+
+/// Fills the memory of a new medium with `image`, which nobody follows.
+#[cfg(feature = "sim")]
+pub(crate) fn load_image(medium: &Medium, image: &[u8]) {
+    assert!(medium.recorder().is_none(), "someone follows this medium already");
+    let [_] = fence(medium, [store_lines(medium, Offset(0), image)]).expect("memory does not fail");
+}
+
+/// Tells whoever follows the stores to this medium.
+#[cfg(feature = "sim")]
+fn record(medium: &Medium, event: impl FnOnce(&crate::sim::Recorder)) {
+    if let Some(recorder) = medium.recorder() {
+        event(recorder);
+    }
 }
 
 fn write_back(medium: &Medium, range: ByteRange) {
@@ -161,6 +189,8 @@ fn write_back(medium: &Medium, range: ByteRange) {
             for line in lines(range) {
                 instructions::flush(medium.instruction(), medium.address(Offset(line * LINE)));
             }
+            #[cfg(feature = "sim")]
+            record(medium, |recorder| recorder.flushed(medium, range));
         }
     }
 }
