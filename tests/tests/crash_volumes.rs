@@ -200,7 +200,7 @@ fn a_pool_with_huge_pages_survives_a_crash_anywhere() {
     let seed = seed();
     let run = Run::start(seed, 12 << 20, 6);
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..12).for_each(|_| run.one_operation(&mut state));
+    (0..40).for_each(|_| run.one_operation(&mut state));
     assert!(run.pool.fault_counts().allocated_huge > 0);
     assert!(run.states.load(Ordering::Relaxed) > 100, "hardly anything was explored");
 }
