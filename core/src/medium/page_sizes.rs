@@ -3,15 +3,17 @@
 use std::fs;
 
 use super::MediumKind;
+use crate::units::HUGE;
 
 /// What the kernel says about the mapping of a pool at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct PageSizes {
-    /// Bytes of the mapping that have page-table entries now.
+    /// Bytes of the mapping that have page-table entries now, as far as the kernel counts them: it
+    /// leaves out 4 KiB entries of DAX.
     pub resident_bytes: u64,
     /// How many of them are mapped by 2 MiB entries; `None` where the kernel does not tell
-    /// (files on DAX file systems).
+    /// (files on DAX file systems, device-dax at 4 KiB).
     pub huge_bytes: Option<u64>,
     /// Page size of the mapping by the kernel's own word; 2 MiB for hugetlbfs and most device-dax.
     pub kernel_page_bytes: u64,
@@ -42,10 +44,8 @@ pub(crate) fn of_address(address: usize, kind: MediumKind) -> PageSizes {
         }
     }
     sizes.huge_bytes = match kind {
-        MediumKind::DaxFile => None,
-        MediumKind::DeviceDax if sizes.kernel_page_bytes >= crate::units::HUGE => {
-            Some(sizes.resident_bytes)
-        }
+        MediumKind::DeviceDax if sizes.kernel_page_bytes >= HUGE => Some(sizes.resident_bytes),
+        MediumKind::DaxFile | MediumKind::DeviceDax => None,
         _ => Some(huge_bytes),
     };
     sizes
