@@ -92,7 +92,8 @@ impl Recorder {
         self.shadow.lock().fences
     }
 
-    pub(crate) fn start(&self, medium: &Medium) {
+    /// Takes what the medium holds now as certain.
+    fn start(&self, medium: &Medium) {
         let mut shadow = self.shadow.lock();
         shadow.floor = vec![0; medium.len_bytes() as usize];
         for (index, word) in shadow.floor.chunks_exact_mut(8).enumerate() {
@@ -282,6 +283,25 @@ impl CrashPoint<'_> {
     }
 }
 
+impl CrashPoint<'_> {
+    /// Opens the pool as after the process alone died here: all that was stored is visible, and
+    /// what was not yet on the medium still is not. The recorder goes on from there, so that the
+    /// power can fail later.
+    ///
+    /// # Errors
+    /// As [`Pool::open`].
+    pub fn restart(&self) -> Result<(Pool, Arc<Recorder>)> {
+        let image = self.killed();
+        let mut medium = Medium::anonymous(image.len() as u64)?;
+        load_image(&medium, &image);
+        let (floor, lines) = (self.shadow.floor.clone(), self.shadow.lines.clone());
+        let shadow = Shadow { floor, lines, fences: self.shadow.fences, ..Shadow::default() };
+        let recorder = Arc::new(Recorder { shadow: Mutex::new(shadow), hook: RwLock::default() });
+        medium.follow(Arc::clone(&recorder));
+        Ok((Pool::load(medium)?, recorder))
+    }
+}
+
 /// What may be left of a line, from nothing to everything.
 fn options_of(stores: &[Store]) -> Vec<LineChoice> {
     let mut options = vec![LineChoice { whole: 0, words: 0 }];
@@ -333,7 +353,8 @@ impl Pool {
     /// As [`Pool::in_memory`].
     pub fn recorded(len_bytes: u64, recorder: &Arc<Recorder>) -> Result<Self> {
         let mut medium = Medium::anonymous(len_bytes)?;
-        medium.record_into(Arc::clone(recorder));
+        recorder.start(&medium);
+        medium.follow(Arc::clone(recorder));
         Self::initialize(medium)
     }
 
@@ -345,7 +366,8 @@ impl Pool {
         let mut medium = Medium::anonymous(image.len() as u64)?;
         load_image(&medium, image);
         if let Some(recorder) = recorder {
-            medium.record_into(Arc::clone(recorder));
+            recorder.start(&medium);
+            medium.follow(Arc::clone(recorder));
         }
         Self::load(medium)
     }

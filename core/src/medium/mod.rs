@@ -177,8 +177,7 @@ impl Medium {
 
     /// From now on every store is reported to `recorder`.
     #[cfg(feature = "sim")]
-    pub(crate) fn record_into(&mut self, recorder: std::sync::Arc<crate::sim::Recorder>) {
-        recorder.start(self);
+    pub(crate) fn follow(&mut self, recorder: std::sync::Arc<crate::sim::Recorder>) {
         self.recorder = Some(recorder);
     }
 
