@@ -19,8 +19,7 @@ use crate::extent_map::Word;
 use crate::index::{LockedEntries, LockedHuge, LockedPage};
 use crate::persist::{fence, store_zero_lines};
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo,
-    PageRun,
+    ByteRange, ExtentSize, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PageNo, PageRun,
 };
 use crate::volume::VolumeShared;
 
@@ -234,9 +233,6 @@ impl VolumeShared {
     /// Makes fresh pages fit to be named: zeros, durably, unless the caller owns the bytes.
     fn fill(&self, reserved: &Reserved<'_>, access: Access) -> Result<()> {
         let bytes = reserved.run().bytes();
-        if reserved.run().pages == PAGES_PER_HUGE {
-            self.pool.medium.prefer_huge_page(bytes);
-        }
         if access == Access::Write {
             let [_] = fence(&self.pool.medium, [store_zero_lines(&self.pool.medium, bytes)])?;
         }

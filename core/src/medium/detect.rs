@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 
+use super::mapping::Mapping;
 use super::{MediumKind, Mode, Persistence};
 use crate::error::{Error, Result};
 use crate::layout::{MAGIC, SUPERBLOCK_OFFSETS};
@@ -91,10 +92,14 @@ impl Target {
             return Ok(());
         }
         let error = io_error("reserve space in", &self.path);
-        match fallocate(&self.file, FallocateFlags::empty(), 0, len_bytes) {
-            Ok(()) => self.file.set_len(len_bytes).map_err(error)?,
-            Err(errno) => return Err(error(errno.into())),
+        if self.kind == MediumKind::Tmpfs {
+            self.file.set_len(len_bytes).map_err(&error)?;
+            Mapping::fill_with_huge_pages(&self.path, &self.file, len_bytes)?;
         }
+        fallocate(&self.file, FallocateFlags::empty(), 0, len_bytes)
+            .map_err(io::Error::from)
+            .and_then(|()| self.file.set_len(len_bytes))
+            .map_err(error)?;
         self.len_bytes = len_bytes;
         Ok(())
     }

@@ -83,14 +83,27 @@ impl Mapping {
         self.base.as_ptr().wrapping_add(offset.0 as usize)
     }
 
-    /// Asks the kernel to put a 2 MiB page behind `range` now.
-    pub(crate) fn collapse(&self, range: ByteRange) {
-        let start = self.address(range.start);
-        // SAFETY: collapsing changes the page size, never the contents, of a range that
-        // `address` and the caller's geometry place inside this mapping.
-        // rustix has no name for this advice (Linux 6.1).
-        let _ =
-            unsafe { libc::madvise(start.cast(), range.len_bytes as usize, libc::MADV_COLLAPSE) };
+    /// Puts 2 MiB pages behind as much of a new tmpfs file as the kernel agrees to. On a mount with
+    /// `huge=never`, such as `/dev/shm`, collapsing is the only way to them; it is fast while just
+    /// one page of the 2 MiB is there and mapped, and saves the work of allocating 512.
+    pub(crate) fn fill_with_huge_pages(path: &Path, file: &File, len_bytes: u64) -> Result<()> {
+        let mapping = Self::reserve(path, len_bytes)?;
+        let placed = mapping.place(file, MapFlags::SHARED, Mode::ReadWrite);
+        placed.map_err(io_error("mmap", path))?;
+        mapping.advise(Advice::LinuxHugepage);
+        for start in (0..len_bytes / HUGE).map(|huge| Offset(huge * HUGE)) {
+            let address = mapping.address(start);
+            // SAFETY: the page is inside the mapping of a file that nobody else has yet; running
+            // out of memory is an error here, not a signal.
+            let one = unsafe { madvise(address.cast(), PAGE as usize, Advice::LinuxPopulateWrite) };
+            if one.is_err() {
+                break;
+            }
+            // SAFETY: collapsing changes the page size of a range inside the mapping, never its
+            // contents. rustix has no name for this advice (Linux 6.1).
+            unsafe { libc::madvise(address.cast(), HUGE as usize, libc::MADV_COLLAPSE) };
+        }
+        Ok(())
     }
 
     /// Writes the pages of `range` to the file and waits.

@@ -228,14 +228,6 @@ impl Medium {
         page_sizes::of_address(self.mapping.address(Offset(0)) as usize, self.kind)
     }
 
-    /// Asks for a 2 MiB page behind `range`, where asking helps. Losing is no error: the page
-    /// sizes obtained are reported by [`Medium::page_sizes`].
-    pub(crate) fn prefer_huge_page(&self, range: ByteRange) {
-        if matches!(self.kind, MediumKind::Tmpfs | MediumKind::Anonymous) {
-            self.mapping.collapse(range);
-        }
-    }
-
     /// Address of the byte at `offset`, for the modules that hold the right to dereference it.
     pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
         self.mapping.address(offset)
