@@ -91,7 +91,7 @@ impl ExtentMap {
         let reserved = reserve_table(&allocator)?;
         let root = reserved.run().first;
         let map = Self::new(medium, Arc::clone(&allocator), pool_seed, volume_id, root);
-        map.write_holes(root, ROOT_LEVEL, 0)?;
+        map.write_table(root, ROOT_LEVEL, 0, &[], 0)?;
         reserved.into_mapped();
         Ok(map)
     }
@@ -162,7 +162,8 @@ impl ExtentMap {
     }
 
     /// Makes the holes from `page` on the pages of the run that is reserved, within one slot.
-    /// The caller holds the entries of all of them.
+    /// The caller holds the entries of all of them. In a slot without extents that is one step:
+    /// all of them are mapped, or none.
     ///
     /// # Errors
     /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged, but for
@@ -170,14 +171,13 @@ impl ExtentMap {
     pub(crate) fn map_pages(&self, page: LogicalPage, reserved: Reserved<'_>) -> Result<PageRun> {
         let _changing = self.changing.lock();
         let run = reserved.run();
+        let words: Vec<Word> = (0..run.pages).map(|nth| Word::Page(run.first.plus(nth))).collect();
         let slots = self.table_of_slots(page.slot())?;
-        let table = match self.load(slots, 1, page.slot().0)? {
-            Word::Hole => self.add_table(slots, 1, page.slot().0)?,
-            Word::Table(table) => table,
+        match self.load(slots, 1, page.slot().0)? {
+            Word::Hole => drop(self.add_table(slots, 1, page.slot().0, &words, page)?),
+            Word::Table(table) => self.persist_words(table, page, &words)?,
             word => unreachable!("{word:?} under the entry of a page"),
-        };
-        let words = (0..run.pages).map(|index| Word::Page(run.first.plus(index)));
-        self.persist_words(table, page, words)?;
+        }
         Ok(reserved.into_mapped())
     }
 
@@ -214,7 +214,7 @@ impl ExtentMap {
         }
         if others {
             let first = LogicalPage(slot.first_page().0 + pages.start as u64);
-            self.persist_words(table, first, pages.map(|_| Word::Hole))?;
+            self.persist_words(table, first, &vec![Word::Hole; pages.len()])?;
         } else {
             self.persist(slots, 1, slot.0, Word::Hole)?;
             freed.push(table);
@@ -312,27 +312,45 @@ impl ExtentMap {
             let index = slot.0 >> (9 * (level - 1));
             table = match self.load(table, level, index)? {
                 Word::Table(child) => child,
-                _ => self.add_table(table, level, index)?,
+                _ => self.add_table(table, level, index, &[], LogicalPage(0))?,
             };
         }
         Ok(table)
     }
 
-    /// Puts a new table of holes under word `index` of `parent`, which has `level`.
-    fn add_table(&self, parent: PageNo, level: u32, index: u64) -> Result<PageNo> {
+    /// Puts a new table under word `index` of `parent`, which has `level`. It holds `words` from
+    /// `first` on, and holes.
+    fn add_table(
+        &self,
+        parent: PageNo,
+        level: u32,
+        index: u64,
+        words: &[Word],
+        first: LogicalPage,
+    ) -> Result<PageNo> {
         let reserved = reserve_table(&self.allocator)?;
         let table = reserved.run().first;
-        self.write_holes(table, level - 1, index * WORDS)?;
+        self.write_table(table, level - 1, index * WORDS, words, (first.0 % WORDS) as usize)?;
         self.persist(parent, level, index, Word::Table(table))?;
         reserved.into_mapped();
         Ok(table)
     }
 
-    fn write_holes(&self, table: PageNo, level: u32, first_index: u64) -> Result<()> {
-        let words: Vec<u64> = (first_index..first_index + WORDS)
-            .map(|index| self.encode(level, index, Word::Hole))
-            .collect();
-        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&words));
+    /// Fills and persists a table that nothing names yet.
+    fn write_table(
+        &self,
+        table: PageNo,
+        level: u32,
+        first_index: u64,
+        words: &[Word],
+        at: usize,
+    ) -> Result<()> {
+        let word = |nth: usize| {
+            let word = nth.checked_sub(at).and_then(|nth| words.get(nth)).copied();
+            self.encode(level, first_index + nth as u64, word.unwrap_or(Word::Hole))
+        };
+        let encoded: Vec<u64> = (0..WORDS as usize).map(word).collect();
+        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&encoded));
         let [_] = fence(&self.medium, [stored])?;
         Ok(())
     }
@@ -345,13 +363,8 @@ impl ExtentMap {
     }
 
     /// Stores neighbouring words of a table of level 0, then persists them by one fence.
-    fn persist_words(
-        &self,
-        table: PageNo,
-        first: LogicalPage,
-        words: impl Iterator<Item = Word>,
-    ) -> Result<()> {
-        let words = (first.0..).zip(words).map(|(index, word)| self.encode(0, index, word));
+    fn persist_words(&self, table: PageNo, first: LogicalPage, words: &[Word]) -> Result<()> {
+        let words = (first.0..).zip(words).map(|(index, &word)| self.encode(0, index, word));
         let stored = store_words(&self.medium, word_offset(table, first.0), words);
         let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
         Ok(())

@@ -19,9 +19,12 @@ use crate::extent_map::Word;
 use crate::index::{LockedEntries, LockedHuge, LockedPage};
 use crate::persist::{fence, store_zero_lines};
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PageNo, PageRun,
+    ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PageNo, PageRun,
 };
 use crate::volume::VolumeShared;
+
+/// Bytes at the start and at the end of an extent for appending that are zero at first: two lines.
+const APPEND_END_BYTES: u64 = 2 * LINE;
 
 /// What a fault is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,12 +233,19 @@ impl VolumeShared {
         Resolved::Mapped { physical: ByteRange::new(start, len_bytes), size: ExtentSize::Page }
     }
 
-    /// Makes fresh pages fit to be named: zeros, durably, unless the caller owns the bytes.
+    /// Makes fresh pages fit to be named: zeros, durably. An appender owns the bytes, and shows
+    /// nothing of them but what it stored; it gets zeros only at both ends, so that no header or
+    /// footer of an earlier owner stands there after a crash.
     fn fill(&self, reserved: &Reserved<'_>, access: Access) -> Result<()> {
+        let medium = &self.pool.medium;
         let bytes = reserved.run().bytes();
         if access == Access::Write {
-            let [_] = fence(&self.pool.medium, [store_zero_lines(&self.pool.medium, bytes)])?;
+            let [_] = fence(medium, [store_zero_lines(medium, bytes)])?;
+            return Ok(());
         }
+        let last = Offset(bytes.end().0 - APPEND_END_BYTES);
+        let ends = [bytes.start, last].map(|start| ByteRange::new(start, APPEND_END_BYTES));
+        fence(medium, ends.map(|end| store_zero_lines(medium, end)))?;
         Ok(())
     }
 

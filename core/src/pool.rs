@@ -143,7 +143,7 @@ impl PoolShared {
 }
 
 impl Pool {
-    /// Creates a pool on a new file, or on a device.
+    /// Creates a pool on a new or empty file, or on a device.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] unless overwriting is allowed, [`Error::InvalidArgument`] for an
@@ -371,7 +371,7 @@ impl Pool {
     /// Checks what may be lost, and reserves the space.
     fn prepare(target: &mut Target, options: &CreateOptions, exists: bool) -> Result<u64> {
         let is_device = target.kind == MediumKind::DeviceDax;
-        if exists && !is_device && !options.overwrite {
+        if exists && !is_device && !options.overwrite && target.len_bytes > 0 {
             let is_pool = target.require_superblock().is_ok();
             return Err(Error::AlreadyExists { path: target.path.clone(), is_pool });
         }

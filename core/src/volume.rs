@@ -164,11 +164,16 @@ impl Volume {
     }
 
     /// Maps a hole for appending: it gets an extent, and its bytes are *not* zeroed, since nothing
-    /// can be read of them but what is appended.
+    /// can be read of them but what is appended. Only the first and the last 128 bytes are zero, so
+    /// that after a crash no header or footer of an earlier owner stands there.
     ///
     /// `range` starts on a slot. A range of 2 MiB tries a huge page first; otherwise, and for
     /// shorter ranges, it gets the longest run of pages that can be had at once, of at most
     /// `range` and at least `pages_min` pages.
+    ///
+    /// # Durability
+    /// In a slot without extents, the whole extent is mapped or nothing, whenever a crash comes;
+    /// and punching the whole slot takes it away at once.
     ///
     /// # Errors
     /// [`Error::Full`] (nothing is changed), [`Error::InvalidArgument`] if it is no hole or not at
