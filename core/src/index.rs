@@ -146,6 +146,12 @@ impl EntryIndex {
         }
     }
 
+    /// Whether `slot` has, or is about to have, an entry.
+    pub(crate) fn is_touched(&self, slot: SlotNo) -> bool {
+        let node = self.nodes[(slot.0 / NODE_SLOTS) as usize].get();
+        node.is_some_and(|node| node[(slot.0 % NODE_SLOTS) as usize].load().0 != 0)
+    }
+
     /// Slots that were touched, in order.
     pub(crate) fn touched_slots(&self) -> impl Iterator<Item = SlotNo> + '_ {
         let nodes = self.nodes.iter().enumerate().filter_map(|(n, node)| Some((n, node.get()?)));

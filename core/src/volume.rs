@@ -21,7 +21,8 @@ use crate::persist::{fence, flush_range, store_zeros};
 use crate::pins::PinTable;
 use crate::pool::PoolShared;
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, HugeNo, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo, SlotNo,
+    ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo,
+    SlotNo,
 };
 
 pub(crate) struct VolumeShared {
@@ -194,8 +195,12 @@ impl Volume {
     /// Nothing is frozen yet: look with [`Appender::bytes`], then [`Appender::adopt`] what is good.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Closed`].
+    /// [`Error::InvalidArgument`] if `range` does not start at a line, [`Error::Busy`],
+    /// [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Closed`].
     pub fn map_existing(&self, range: LogicalRange) -> Result<Option<(Appender, Arc<Extent>)>> {
+        if !range.start.is_multiple_of(LINE) {
+            return Err(Error::InvalidArgument("what was appended starts at a line"));
+        }
         let request = Request { range, access: Access::Adopt, huge_allowed: true, pages_min: 1 };
         Extent::fault(&self.0, request)
     }
@@ -331,6 +336,10 @@ impl Volume {
     /// Punches a range within one slot.
     fn punch_slot(&self, range: LogicalRange) -> Result<()> {
         let slot = range.first_page().slot();
+        // Nothing to lock, and no memory spent on it: whoever maps it now comes after.
+        if !self.0.index.is_touched(slot) && self.0.map.slot(slot)? == Word::Hole {
+            return Ok(());
+        }
         let mut locked = self.0.index.lock_slot(slot);
         if self.0.pins.is_pinned(range) {
             return Err(Error::Busy { start: range.start, len_bytes: range.len_bytes });
