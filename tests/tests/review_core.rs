@@ -72,6 +72,24 @@ fn a_short_append_on_a_huge_page_of_an_earlier_life_is_refused() {
 }
 
 #[test]
+fn a_token_of_an_earlier_mapping_freezes_nothing() {
+    // What is frozen is lent out as bytes that nobody stores to; the appender of the new mapping
+    // would.
+    let (pool, volume) = volume_in_memory(16 << 20);
+    let (mut appender, extent) = volume.map_append(range(0, HUGE), 1).unwrap();
+    let flushed = appender.append(&[1; 64]).unwrap();
+    let [stale] = pool.fence([flushed]).unwrap();
+    let first = extent.physical();
+    drop((appender, extent));
+    let (appender, extent) = volume.map_existing(range(0, HUGE)).unwrap().unwrap();
+    assert_eq!(extent.physical(), first);
+    let frozen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| extent.freeze(stale)));
+    assert!(frozen.is_err());
+    assert_eq!(extent.frozen_bytes(), 0);
+    assert_eq!(appender.position(), 0);
+}
+
+#[test]
 fn impossible_appends_are_refused() {
     let (_pool, volume) = volume_in_memory(16 << 20);
     for pages_min in [513, u64::MAX] {
