@@ -9,7 +9,9 @@
 //! 2. A page is mapped by persisting its contents first (unless the caller owns the bytes) and its
 //!    word second. A crash in between leaves a page that no word names: a free page.
 //! 3. It is unmapped by persisting the hole first; then it may be given to someone else.
-//! 4. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
+//! 4. From the store of its word on, a page belongs to the map: if the fence then fails, the word
+//!    may be on the medium or not, and the page is not given to anyone else.
+//! 5. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
 //!    the entry lock that whoever changes the word must hold too.
 //!
 //! Knows nothing of entries, guards or the log.
@@ -150,14 +152,14 @@ impl ExtentMap {
     /// The caller holds the entry of the slot.
     ///
     /// # Errors
-    /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged.
+    /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
+    /// the slot may be mapped.
     pub(crate) fn map_huge(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
         let _changing = self.changing.lock();
         let table = self.table_of_slots(slot)?;
         debug_assert_eq!(self.load(table, 1, slot.0)?, Word::Hole);
-        let first = reserved.run().first;
+        let first = reserved.into_mapped().first;
         self.persist(table, 1, slot.0, Word::Huge(first))?;
-        reserved.into_mapped();
         Ok(first)
     }
 
@@ -165,20 +167,20 @@ impl ExtentMap {
     /// The caller holds the entries of all of them.
     ///
     /// # Errors
-    /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged, but for
-    /// an I/O error that hits between its words.
+    /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
+    /// any of the pages may be mapped.
     pub(crate) fn map_pages(&self, page: LogicalPage, reserved: Reserved<'_>) -> Result<PageRun> {
         let _changing = self.changing.lock();
-        let run = reserved.run();
         let slots = self.table_of_slots(page.slot())?;
         let table = match self.load(slots, 1, page.slot().0)? {
             Word::Hole => self.add_table(slots, 1, page.slot().0)?,
             Word::Table(table) => table,
             word => unreachable!("{word:?} under the entry of a page"),
         };
+        let run = reserved.into_mapped();
         let words = (0..run.pages).map(|index| Word::Page(run.first.plus(index)));
         self.persist_words(table, page, words)?;
-        Ok(reserved.into_mapped())
+        Ok(run)
     }
 
     /// Makes `pages` of `slot` holes and frees what stood there; a huge page only as a whole.
@@ -323,8 +325,8 @@ impl ExtentMap {
         let reserved = reserve_table(&self.allocator)?;
         let table = reserved.run().first;
         self.write_holes(table, level - 1, index * WORDS)?;
-        self.persist(parent, level, index, Word::Table(table))?;
         reserved.into_mapped();
+        self.persist(parent, level, index, Word::Table(table))?;
         Ok(table)
     }
 

@@ -421,6 +421,29 @@ mod tests {
     }
 
     #[test]
+    fn a_page_whose_word_could_not_be_persisted_gets_no_second_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = crate::CreateOptions { len_bytes: 32 << 20, ..Default::default() };
+        let pool = crate::Pool::create(&folder.path().join("pool"), &options).unwrap();
+        let volume = pool.create_volume("v", 64 * HUGE).unwrap();
+        if volume.0.pool.medium.persistence() != crate::Persistence::Msync {
+            return;
+        }
+        volume.write(0, &[1; 10]).unwrap();
+        volume.0.pool.medium.fail_syncs();
+        let slots = [SlotNo(1), SlotNo(2)];
+        for slot in slots {
+            let error = volume.map_append(slot.range(), 1).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+        }
+        let guards = slots.map(|slot| volume.map_mut(slot.range()));
+        if let [Ok(one), Ok(two)] = &guards {
+            assert_ne!(one.physical(), two.physical());
+        }
+        volume.0.pool.allocator.check();
+    }
+
+    #[test]
     fn a_range_splits_at_slots() {
         let parts: Vec<_> = split_by_slot(LogicalRange::new(HUGE - 5, HUGE + 10)).collect();
         let expected = [(HUGE - 5, 5), (HUGE, HUGE), (2 * HUGE, 5)];
