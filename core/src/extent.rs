@@ -4,7 +4,8 @@
 //! 2. The bytes behind it belong to the [`Appender`]s alone: one at the front, and those that were
 //!    split off the end. They are only ever split, never shared or copied.
 //! 3. Bytes become frozen only against a [`Durable`] for exactly the next ones: what a reader sees
-//!    is on the medium.
+//!    is on the medium. A token of an earlier mapping of the same bytes is refused: the appender of
+//!    this one has not passed them.
 //! 4. The mapping is pinned until the last handle, reader or appender, is gone.
 //!
 //! Knows nothing of segments, frames or checksums.
@@ -16,16 +17,20 @@ use crate::error::{Error, Result};
 use crate::fault::{Access, Request};
 use crate::guard::Pinned;
 use crate::medium::Mode;
-use crate::persist::{Durable, Flushed, fence, flush_range, store_lines};
+use crate::persist::{Durable, Flushed, Writer, fence, flush_range, store_lines};
 use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset};
 use crate::volume::VolumeShared;
 
 /// A mapped extent whose frozen prefix can be read. Pins the mapping while it lives.
 pub struct Extent {
     pinned: Pinned,
+    /// Tells the tokens of its appenders from all others.
+    writer: Writer,
     /// Bytes from the start that no one can store to any more.
     frozen: AtomicU64,
 }
+
+static NEXT_MAPPING_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The exclusive right to bytes of an extent that are not frozen.
 pub struct Appender {
@@ -44,7 +49,10 @@ impl Extent {
         debug_assert!(matches!(request.access, Access::Append | Access::Adopt));
         let Ok(pinned) = Pinned::fault(volume, request)? else { return Ok(None) };
         let end = pinned.physical.len_bytes;
-        let extent = Arc::new(Self { pinned, frozen: AtomicU64::new(0) });
+        // ORDERING: Relaxed; the numbers only have to differ.
+        let mapping_id = NEXT_MAPPING_ID.fetch_add(1, Ordering::Relaxed);
+        let writer = Writer::Appender { mapping_id };
+        let extent = Arc::new(Self { pinned, writer, frozen: AtomicU64::new(0) });
         Ok(Some((Appender { extent: Arc::clone(&extent), position: 0, end }, extent)))
     }
 
@@ -76,12 +84,12 @@ impl Extent {
 
     /// Makes appended bytes readable.
     ///
-    /// Panics unless `durable` is for exactly the bytes after the frozen ones: that would be a
-    /// broken invariant of the caller.
+    /// Panics unless `durable` is of an appender of this mapping, for exactly the bytes after the
+    /// frozen ones: that would be a broken invariant of the caller.
     pub fn freeze(&self, durable: Durable) {
         let range = durable.range();
         let start = self.physical().0 + self.frozen.load(Ordering::Relaxed);
-        assert!(durable.is_of(&self.pinned.volume.pool.medium), "token of another medium");
+        assert_eq!(durable.writer(), self.writer, "token of another mapping");
         assert_eq!(range.start.0, start, "frozen out of order");
         assert!(range.end() <= self.pinned.physical.end(), "frozen past the extent");
         // ORDERING: Release; pairs with the Acquire in `frozen_bytes`, so that who sees the bytes
@@ -156,7 +164,7 @@ impl Appender {
         medium.require_writable()?;
         assert!(lines.len() as u64 <= self.remaining_bytes(), "appended past the end");
         let start = Offset(self.extent.physical().0 + self.position);
-        let flushed = store_lines(medium, start, lines);
+        let flushed = store_lines(medium, start, lines).by(self.extent.writer);
         self.position += lines.len() as u64;
         Ok(flushed)
     }
@@ -176,7 +184,7 @@ impl Appender {
         let start = Offset(self.extent.physical().0 + self.position);
         let range = ByteRange::new(start, len_bytes);
         if medium.mode() == Mode::ReadWrite {
-            let [durable] = fence(medium, [flush_range(medium, range)])?;
+            let [durable] = fence(medium, [flush_range(medium, range).by(self.extent.writer)])?;
             self.extent.freeze(durable);
         } else {
             // ORDERING: Release, as in `freeze`; nobody stores to a pool that is read-only.

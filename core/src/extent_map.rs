@@ -9,7 +9,9 @@
 //! 2. A page is mapped by persisting its contents first (unless the caller owns the bytes) and its
 //!    word second. A crash in between leaves a page that no word names: a free page.
 //! 3. It is unmapped by persisting the hole first; then it may be given to someone else.
-//! 4. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
+//! 4. From the store of its word on, a page belongs to the map: if the fence then fails, the word
+//!    may be on the medium or not, and the page is not given to anyone else.
+//! 5. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
 //!    the entry lock that whoever changes the word must hold too.
 //!
 //! Knows nothing of entries, guards or the log.
@@ -150,14 +152,14 @@ impl ExtentMap {
     /// The caller holds the entry of the slot.
     ///
     /// # Errors
-    /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged.
+    /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
+    /// the slot may be mapped.
     pub(crate) fn map_huge(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
         let _changing = self.changing.lock();
         let table = self.table_of_slots(slot)?;
         debug_assert_eq!(self.load(table, 1, slot.0)?, Word::Hole);
-        let first = reserved.run().first;
+        let first = reserved.into_mapped().first;
         self.persist(table, 1, slot.0, Word::Huge(first))?;
-        reserved.into_mapped();
         Ok(first)
     }
 
@@ -166,19 +168,26 @@ impl ExtentMap {
     /// all of them are mapped, or none.
     ///
     /// # Errors
-    /// [`Error::Full`] without a page for a table, [`Error::Io`]; the map is unchanged, but for
-    /// an I/O error that hits between its words.
+    /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
+    /// any of the pages may be mapped.
     pub(crate) fn map_pages(&self, page: LogicalPage, reserved: Reserved<'_>) -> Result<PageRun> {
         let _changing = self.changing.lock();
+        let slots = self.table_of_slots(page.slot())?;
         let run = reserved.run();
         let words: Vec<Word> = (0..run.pages).map(|nth| Word::Page(run.first.plus(nth))).collect();
-        let slots = self.table_of_slots(page.slot())?;
         match self.load(slots, 1, page.slot().0)? {
-            Word::Hole => drop(self.add_table(slots, 1, page.slot().0, &words, page)?),
-            Word::Table(table) => self.persist_words(table, page, &words)?,
+            Word::Hole => {
+                let table = reserve_table(&self.allocator)?;
+                reserved.into_mapped();
+                self.add_table(table, slots, 1, page.slot().0, &words, page)?;
+            }
+            Word::Table(table) => {
+                reserved.into_mapped();
+                self.persist_words(table, page, &words)?;
+            }
             word => unreachable!("{word:?} under the entry of a page"),
         }
-        Ok(reserved.into_mapped())
+        Ok(run)
     }
 
     /// Makes `pages` of `slot` holes and frees what stood there; a huge page only as a whole.
@@ -312,27 +321,30 @@ impl ExtentMap {
             let index = slot.0 >> (9 * (level - 1));
             table = match self.load(table, level, index)? {
                 Word::Table(child) => child,
-                _ => self.add_table(table, level, index, &[], LogicalPage(0))?,
+                _ => {
+                    let reserved = reserve_table(&self.allocator)?;
+                    self.add_table(reserved, table, level, index, &[], LogicalPage(0))?
+                }
             };
         }
         Ok(table)
     }
 
-    /// Puts a new table under word `index` of `parent`, which has `level`. It holds `words` from
-    /// `first` on, and holes.
+    /// Puts the new table `reserved` under word `index` of `parent`, which has `level`. It holds
+    /// `words` from `first` on, and holes.
     fn add_table(
         &self,
+        reserved: Reserved<'_>,
         parent: PageNo,
         level: u32,
         index: u64,
         words: &[Word],
         first: LogicalPage,
     ) -> Result<PageNo> {
-        let reserved = reserve_table(&self.allocator)?;
         let table = reserved.run().first;
         self.write_table(table, level - 1, index * WORDS, words, (first.0 % WORDS) as usize)?;
-        self.persist(parent, level, index, Word::Table(table))?;
         reserved.into_mapped();
+        self.persist(parent, level, index, Word::Table(table))?;
         Ok(table)
     }
 

@@ -83,7 +83,9 @@ impl VolumeShared {
 
     fn fault_huge(&self, request: Request) -> Result<Result<Resolved, FallbackReason>> {
         let slot = request.range.first_page().slot();
-        if !request.huge_allowed {
+        // A huge page of an earlier life has no entry yet, and must get a 2 MiB one. Whether there
+        // is one can be asked before locking: the caller's pin keeps it from being punched.
+        if !request.huge_allowed && !matches!(self.map.slot(slot)?, Word::Huge(_)) {
             return Ok(Err(FallbackReason::RangeTooShort));
         }
         if slot.range().end().is_none_or(|end| end > self.len_bytes()) {
@@ -192,7 +194,7 @@ impl VolumeShared {
     fn allocate_pages(&self, locked: &mut LockedEntries<'_>, request: Request) -> Result<Resolved> {
         let page = request.range.first_page();
         let allocator = &self.pool.allocator;
-        let holes = self.map.hole_run(page, request.pages())?;
+        let holes = self.lock_holes(locked, request)?;
         let pages_min = match request.access {
             Access::Append if holes < request.pages() => {
                 return Err(Error::InvalidArgument("appending to something that is mapped"));
@@ -201,13 +203,12 @@ impl VolumeShared {
             _ => 1,
         };
         let full = || Error::Full {
-            needed_bytes: pages_min * PAGE,
+            needed_bytes: pages_min.saturating_mul(PAGE),
             free_bytes: allocator.free_pages() * PAGE,
         };
         let goal = self.goal_before(page)?;
         let reserved = allocator.reserve_run(holes, pages_min, goal).ok_or_else(full)?;
         let run = reserved.run();
-        (1..run.pages).for_each(|_| locked.extend());
         self.fill(&reserved, request.access)?;
         self.map.map_pages(page, reserved)?;
         for nth in 0..run.pages {
@@ -215,6 +216,21 @@ impl VolumeShared {
         }
         self.pool.counters.allocated_pages.add(run.pages);
         Ok(self.use_pages(locked, request, run))
+    }
+
+    /// Locks the holes at the head of the request, of which the first is locked already, and says
+    /// how many there are. Each is looked at under its lock: the page that the request ends in may
+    /// be mapped meanwhile by a neighbour who has the rest of its bytes.
+    fn lock_holes(&self, locked: &mut LockedEntries<'_>, request: Request) -> Result<u64> {
+        let page = request.range.first_page();
+        let likely = self.map.hole_run(page, request.pages())?;
+        for holes in 1..likely {
+            locked.extend();
+            if self.map.page(LogicalPage(page.0 + holes))? != Word::Hole {
+                return Ok(holes);
+            }
+        }
+        Ok(likely)
     }
 
     fn use_pages(

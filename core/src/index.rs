@@ -110,13 +110,13 @@ impl EntryIndex {
                     }
                 }
                 SlotState::None => {
-                    let entered = seen.with_state(SlotState::Table { inside: 1 }).0;
-                    if place.exchange(seen, entered) {
+                    let entered = seen.with_state(SlotState::Table { inside: 1 });
+                    if self.enter(place, seen, entered) {
                         return LockedPage::Page(self.lock_inside(place, page));
                     }
                 }
                 SlotState::Table { .. } => {
-                    if place.exchange(seen, seen.0 + INSIDE_ONE) {
+                    if self.enter(place, seen, SlotWord(seen.0 + INSIDE_ONE)) {
                         return LockedPage::Page(self.lock_inside(place, page));
                     }
                 }
@@ -144,6 +144,12 @@ impl EntryIndex {
                 }
             }
         }
+    }
+
+    /// Whether `slot` has, or is about to have, an entry.
+    pub(crate) fn is_touched(&self, slot: SlotNo) -> bool {
+        let node = self.nodes[(slot.0 / NODE_SLOTS) as usize].get();
+        node.is_some_and(|node| node[(slot.0 % NODE_SLOTS) as usize].load().0 != 0)
     }
 
     /// Slots that were touched, in order.
@@ -199,6 +205,17 @@ impl EntryIndex {
         let entered = SlotWord::of(SlotState::Table { inside: 1 });
         self.unlock_all(&place.word, |_| entered.0);
         self.lock_inside(place, page)
+    }
+
+    /// Enters a table that is not shut. Who enters unlocks no slot later, so it must wake all who
+    /// still sleep on it: a wake that was meant for an entry before the table may have ended here.
+    fn enter(&self, place: &Slot, seen: SlotWord, entered: SlotWord) -> bool {
+        let done = place.exchange(seen, entered.0 & !WAITERS);
+        if done && seen.has_waiters() {
+            self.counters.wakes.add(1);
+            wait::wake_all(&place.word);
+        }
+        done
     }
 
     /// Locks the 4 KiB entry of `page`; the caller is inside the table, which keeps it in place.
@@ -762,6 +779,35 @@ mod tests {
             for waiter in waiters {
                 let _locked_or_conflict: bool = waiter.join().unwrap();
             }
+        });
+        index.check_idle();
+    }
+
+    #[test]
+    fn who_enters_a_table_wakes_those_who_slept_on_the_entry_before_it() {
+        // Between an unlock and its wake the entry is downgraded by someone who sees no waiter. The
+        // wake then reaches one of two sleepers, who enters the table and unlocks nothing.
+        let index = index();
+        let (finished, results) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            let held = index.lock_huge(SlotNo(0)).unwrap();
+            for page in [1, 2] {
+                let (index, finished) = (&index, finished.clone());
+                scope.spawn(move || finished.send(page_of_table(index, page)).unwrap());
+            }
+            while index.counters.fault_counts().waits < 2 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(20));
+            let word = &held.slot.word;
+            std::mem::forget(held);
+            assert!(index.unlock(word, |seen| seen));
+            assert!(page_of_table(&index, 3));
+            wait::wake_one(word);
+            let woken: Vec<_> =
+                (0..2).map(|_| results.recv_timeout(Duration::from_secs(5))).collect();
+            wait::wake_all(word);
+            assert_eq!(woken, [Ok(true), Ok(true)]);
         });
         index.check_idle();
     }

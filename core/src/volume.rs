@@ -21,7 +21,8 @@ use crate::persist::{fence, flush_range, store_zeros};
 use crate::pins::PinTable;
 use crate::pool::PoolShared;
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, HugeNo, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo, SlotNo,
+    ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo,
+    SlotNo,
 };
 
 pub(crate) struct VolumeShared {
@@ -199,8 +200,12 @@ impl Volume {
     /// Nothing is frozen yet: look with [`Appender::bytes`], then [`Appender::adopt`] what is good.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Closed`].
+    /// [`Error::InvalidArgument`] if `range` does not start at a line, [`Error::Busy`],
+    /// [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Closed`].
     pub fn map_existing(&self, range: LogicalRange) -> Result<Option<(Appender, Arc<Extent>)>> {
+        if !range.start.is_multiple_of(LINE) {
+            return Err(Error::InvalidArgument("what was appended starts at a line"));
+        }
         let request = Request { range, access: Access::Adopt, huge_allowed: true, pages_min: 1 };
         Extent::fault(&self.0, request)
     }
@@ -336,6 +341,10 @@ impl Volume {
     /// Punches a range within one slot.
     fn punch_slot(&self, range: LogicalRange) -> Result<()> {
         let slot = range.first_page().slot();
+        // Nothing to lock, and no memory spent on it: whoever maps it now comes after.
+        if !self.0.index.is_touched(slot) && self.0.map.slot(slot)? == Word::Hole {
+            return Ok(());
+        }
         let mut locked = self.0.index.lock_slot(slot);
         if self.0.pins.is_pinned(range) {
             return Err(Error::Busy { start: range.start, len_bytes: range.len_bytes });
@@ -414,6 +423,29 @@ mod tests {
                 assert!(parts.iter().all(|part| part.len_bytes < PAGE), "{range:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_page_whose_word_could_not_be_persisted_gets_no_second_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = crate::CreateOptions { len_bytes: 32 << 20, ..Default::default() };
+        let pool = crate::Pool::create(&folder.path().join("pool"), &options).unwrap();
+        let volume = pool.create_volume("v", 64 * HUGE).unwrap();
+        if volume.0.pool.medium.persistence() != crate::Persistence::Msync {
+            return;
+        }
+        volume.write(0, &[1; 10]).unwrap();
+        volume.0.pool.medium.fail_syncs();
+        let slots = [SlotNo(1), SlotNo(2)];
+        for slot in slots {
+            let error = volume.map_append(slot.range(), 1).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+        }
+        let guards = slots.map(|slot| volume.map_mut(slot.range()));
+        if let [Ok(one), Ok(two)] = &guards {
+            assert_ne!(one.physical(), two.physical());
+        }
+        volume.0.pool.allocator.check();
     }
 
     #[test]

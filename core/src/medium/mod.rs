@@ -228,6 +228,12 @@ impl Medium {
         page_sizes::of_address(self.mapping.address(Offset(0)) as usize, self.kind)
     }
 
+    /// From now on every sync of a page-cache medium fails.
+    #[cfg(test)]
+    pub(crate) fn fail_syncs(&self) {
+        self.sync_failed.store(true, Ordering::Relaxed);
+    }
+
     /// Address of the byte at `offset`, for the modules that hold the right to dereference it.
     pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
         self.mapping.address(offset)

@@ -13,6 +13,8 @@
 
 mod instructions;
 
+use std::marker::PhantomData;
+
 use crate::error::Result;
 use crate::medium::{Medium, Persistence};
 use crate::units::{ByteRange, LINE, Offset, lines};
@@ -28,18 +30,34 @@ pub(crate) struct Dirty {
 }
 
 /// On its way to the medium; durable once a fence returns.
+///
+/// A fence orders what its own thread stored and nothing else, so the token stays in its thread:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<daxite_core::Flushed>();
+/// ```
 #[must_use = "flushed bytes are durable only after a fence"]
 #[derive(Debug)]
 pub struct Flushed {
     range: ByteRange,
     medium_id: u64,
+    writer: Writer,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+/// Who stored the bytes of a token: an appender of this mapping, or the DAX layer itself. Numbers
+/// of mappings are never used twice, so a token of an earlier one is good for nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Writer {
+    Layer,
+    Appender { mapping_id: u64 },
 }
 
 /// On the medium, as safe as the medium is ([`Persistence`]).
 #[derive(Debug)]
 pub struct Durable {
     range: ByteRange,
-    medium_id: u64,
+    writer: Writer,
 }
 
 impl Dirty {
@@ -47,11 +65,21 @@ impl Dirty {
     pub(crate) fn flush(self, medium: &Medium) -> Flushed {
         assert_eq!(self.medium_id, medium.id(), "token of another medium");
         write_back(medium, self.range);
-        Flushed { range: self.range, medium_id: self.medium_id }
+        Flushed::new(medium, self.range)
     }
 }
 
 impl Flushed {
+    fn new(medium: &Medium, range: ByteRange) -> Self {
+        let of_this_thread = PhantomData;
+        Self { range, medium_id: medium.id(), writer: Writer::Layer, of_this_thread }
+    }
+
+    /// The same token, in the name of `writer`.
+    pub(crate) fn by(self, writer: Writer) -> Self {
+        Self { writer, ..self }
+    }
+
     /// The bytes that are on their way.
     pub fn range(&self) -> ByteRange {
         self.range
@@ -64,8 +92,8 @@ impl Durable {
         self.range
     }
 
-    pub(crate) fn is_of(&self, medium: &Medium) -> bool {
-        self.medium_id == medium.id()
+    pub(crate) fn writer(&self) -> Writer {
+        self.writer
     }
 }
 
@@ -113,7 +141,7 @@ pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flus
     instructions::copy_lines(medium.address(offset), bytes);
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.flushed(medium, range));
-    Flushed { range, medium_id: medium.id() }
+    Flushed::new(medium, range)
 }
 
 /// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
@@ -122,7 +150,7 @@ pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
     instructions::zero_lines(medium.address(range.start), range.len_bytes);
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.flushed(medium, range));
-    Flushed { range, medium_id: medium.id() }
+    Flushed::new(medium, range)
 }
 
 /// Stores zeros over any bytes. The caller owns them, as for [`store_lines`].
@@ -139,7 +167,7 @@ pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
 /// an earlier life of the pool whose lines may still be in a cache.
 pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Flushed {
     write_back(medium, range);
-    Flushed { range, medium_id: medium.id() }
+    Flushed::new(medium, range)
 }
 
 /// Waits until everything flushed is on the medium: one fence, or one `msync`, for all tokens.
@@ -160,7 +188,7 @@ pub(crate) fn fence<const N: usize>(
     if medium.persistence() == Persistence::Msync {
         medium.sync_to_file(&ranges)?;
     }
-    Ok(flushed.map(|token| Durable { range: token.range, medium_id: token.medium_id }))
+    Ok(flushed.map(|token| Durable { range: token.range, writer: token.writer }))
 }
 
 /// Fills the memory of a new medium with `image`, which nobody follows.
