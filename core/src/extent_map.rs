@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::units::{
-    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ExtentSize, HUGE, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -249,11 +249,12 @@ impl ExtentMap {
         self.walk_table(self.root, ROOT_LEVEL, 0, visit_table, visit)
     }
 
-    /// Takes every page of the map from the allocator, as their owner.
+    /// Takes every page of the map, of a volume of `len_bytes`, from the allocator, as their owner.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for a page outside the pool or with two owners.
-    pub(crate) fn claim_pages(&self) -> Result<()> {
+    /// [`Error::Corrupt`] for a page outside the pool or with two owners, and for an extent past
+    /// the end of the volume.
+    pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<()> {
         let claim = |first: PageNo, size: ExtentSize| {
             let aligned = first.0.is_multiple_of(size.pages());
             if aligned && self.allocator.claim(PageRun { first, pages: size.pages() }) {
@@ -263,6 +264,14 @@ impl ExtentMap {
             Err(Error::Corrupt { what: "page", offset: first.0.saturating_mul(PAGE), detail })
         };
         self.walk(&mut |table| claim(table, ExtentSize::Page), &mut |extent| {
+            let fits = match extent.size {
+                ExtentSize::Page => extent.logical.0 * PAGE < len_bytes,
+                // A slot is mapped as one only if the volume has all of it.
+                ExtentSize::Huge => extent.logical.0 * PAGE + HUGE <= len_bytes,
+            };
+            if !fits {
+                return Err(damaged(extent.physical.offset(), "it lies past its volume"));
+            }
             claim(extent.physical, extent.size)
         })
     }
@@ -439,4 +448,25 @@ fn word_offset(table: PageNo, index: u64) -> Offset {
 
 fn damaged(offset: Offset, detail: &str) -> Error {
     Error::Corrupt { what: "extent map word", offset: offset.0, detail: detail.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extent_past_the_end_of_its_volume_is_damage() {
+        let medium = Arc::new(Medium::anonymous(4 * HUGE).unwrap());
+        let allocator = Arc::new(Allocator::new(4 * PAGES_PER_HUGE));
+        let map = ExtentMap::create(Arc::clone(&medium), Arc::clone(&allocator), 5, 1).unwrap();
+        let huge = allocator.reserve_huge(crate::units::HugeNo(2)).unwrap();
+        map.map_huge(SlotNo(0), huge).unwrap();
+        let page = allocator.reserve_run(1, 1, None).unwrap();
+        map.map_pages(LogicalPage(PAGES_PER_HUGE), page).unwrap();
+        for (len_bytes, fits) in [(1, false), (HUGE, false), (HUGE + 1, true), (1 << 40, true)] {
+            let allocator = Arc::new(Allocator::new(4 * PAGES_PER_HUGE));
+            let again = ExtentMap::new(Arc::clone(&medium), allocator, 5, 1, map.root());
+            assert_eq!(again.claim_pages(len_bytes).is_ok(), fits, "{len_bytes} bytes");
+        }
+    }
 }

@@ -225,7 +225,8 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a name that is taken, empty, longer than 31 bytes or holds a
-    /// zero byte, for a length of 0 or over 256 TiB, or when there are 60 volumes;
+    /// zero byte, for a length of 0 or over 256 TiB, when there are 60 volumes, or when all ids
+    /// were used;
     /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Io`], [`Error::Closed`].
     pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
         let shared = &self.0.shared;
@@ -242,10 +243,11 @@ impl Pool {
         let record = volumes.superblock.volumes.iter().position(|record| !record.is_used());
         let record = record.ok_or(Error::InvalidArgument("a pool has at most 60 volumes"))?;
         let id = volumes.superblock.next_volume_id;
+        let next_volume_id = id.checked_add(1).ok_or(Error::InvalidArgument("no id is left"))?;
         let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
         let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
         let mut superblock = volumes.superblock;
-        superblock.next_volume_id += 1;
+        superblock.next_volume_id = next_volume_id;
         superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
         superblock::write(&shared.medium, &mut superblock)?;
         volumes.superblock = superblock;
@@ -293,7 +295,11 @@ impl Pool {
         for record in superblock.volumes.iter_mut().filter(|record| record.id == volume.id) {
             *record = bytemuck::Zeroable::zeroed();
         }
-        superblock::write(&shared.medium, &mut superblock)?;
+        if let Err(error) = superblock::write(&shared.medium, &mut superblock) {
+            // Both may be on the medium, so the volume keeps its pages and its name.
+            volumes.open.push(Arc::new(volume));
+            return Err(error);
+        }
         volumes.superblock = superblock;
         volume.map.release_pages()?;
         Ok(true)
@@ -470,7 +476,7 @@ impl VolumeShared {
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
         let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
-        map.claim_pages()?;
+        map.claim_pages(record.len_bytes)?;
         Ok(Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map))
     }
 

@@ -7,17 +7,22 @@
 //!
 //! Knows nothing of extents; the volume table is carried, not understood.
 
+use std::collections::HashSet;
+
 use bytemuck::Zeroable;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
-use crate::medium::Medium;
+use crate::medium::{Medium, Mode};
 use crate::persist::{fence, load_word, store_lines, store_word, store_zero_lines};
 use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 /// The smallest pool: both copies of the superblock, and room to work.
 pub(crate) const POOL_BYTES_MIN: u64 = 2 * HUGE;
+
+/// No counter gets there in the life of a pool; the next ones fit any integer.
+const COUNT_MAX: u64 = 1 << 62;
 
 impl Superblock {
     /// The superblock of a pool without volumes.
@@ -43,6 +48,25 @@ impl Superblock {
         self.checksum = 0;
         self.checksum = xxh3_64(bytemuck::bytes_of(&self));
         self
+    }
+
+    /// What no pool of ours could say, if it says such a thing: the checksum is right, but anyone
+    /// can compute it.
+    fn contradiction(&self) -> Option<String> {
+        if self.pool_bytes < POOL_BYTES_MIN || !self.pool_bytes.is_multiple_of(PAGE) {
+            return Some(format!("a pool of {} bytes is impossible", self.pool_bytes));
+        }
+        if self.sequence.max(self.opens) > COUNT_MAX {
+            return Some("it was written or opened impossibly often".to_string());
+        }
+        let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+        for record in self.volumes.iter().filter(|record| record.is_used()) {
+            let is_fresh = ids.insert(record.id) && names.insert(record.name());
+            if !is_fresh || record.id >= self.next_volume_id || record.name_len == 0 {
+                return Some(format!("volume {} has no id and name of its own", record.id));
+            }
+        }
+        (self.next_volume_id == 0).then(|| "the next volume would have id 0".to_string())
     }
 
     fn reserved_is_zero(&self) -> bool {
@@ -91,8 +115,12 @@ pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
     let Some(superblock) = newest.max_by_key(|superblock| superblock.sequence) else {
         return Err(explain(medium, &copies));
     };
-    if superblock.incompat != 0 {
-        return Err(Error::UnsupportedFeature { incompat: superblock.incompat });
+    let required = match medium.mode() {
+        Mode::ReadOnly => superblock.incompat,
+        Mode::ReadWrite => superblock.incompat | superblock.ro_compat,
+    };
+    if required != 0 {
+        return Err(Error::UnsupportedFeature { incompat: required });
     }
     if superblock.pool_bytes > medium.len_bytes() {
         return Err(Error::Truncated {
@@ -101,12 +129,9 @@ pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
             found_bytes: medium.len_bytes(),
         });
     }
-    if superblock.pool_bytes < POOL_BYTES_MIN || superblock.pool_bytes % PAGE != 0 {
-        return Err(Error::Corrupt {
-            what: "superblock",
-            offset: SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize],
-            detail: format!("a pool of {} bytes is impossible", superblock.pool_bytes),
-        });
+    if let Some(detail) = superblock.contradiction() {
+        let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
+        return Err(Error::Corrupt { what: "superblock", offset, detail });
     }
     Ok(**superblock)
 }
@@ -196,5 +221,97 @@ fn explain(medium: &Medium, copies: &[Copy; 2]) -> Error {
         None => {
             Error::NotAPool { path: medium.path().to_path_buf(), reason: "it has no superblock" }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::STATE_OPEN;
+    use crate::pool::Pool;
+
+    type Change = fn(&mut Superblock);
+
+    fn record(id: u32, name: &str) -> VolumeRecord {
+        let mut record = VolumeRecord::zeroed();
+        record.id = id;
+        record.name_len = name.len() as u8;
+        record.name[..name.len()].copy_from_slice(name.as_bytes());
+        record.root_page = 9;
+        record.len_bytes = PAGE;
+        record
+    }
+
+    /// Opens a medium whose superblock says something else, under a valid checksum.
+    fn open_with(change: impl FnOnce(&mut Superblock)) -> Result<Pool> {
+        let medium = Medium::anonymous(4 * HUGE)?;
+        let mut superblock = Superblock::new([7; 16], medium.len_bytes(), 0);
+        change(&mut superblock);
+        superblock.sequence = superblock.sequence.wrapping_sub(2);
+        for _ in 0..2 {
+            superblock.sequence = superblock.sequence.wrapping_add(1);
+            superblock = superblock.sealed();
+            let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
+            let stored = store_lines(&medium, Offset(offset), bytemuck::bytes_of(&superblock));
+            let [_] = fence(&medium, [stored])?;
+        }
+        Pool::load(medium)
+    }
+
+    #[test]
+    fn a_superblock_that_says_the_impossible_is_damage_whatever_its_checksum() {
+        assert!(open_with(|good| (good.sequence, good.opens) = (8, 3)).is_ok());
+        let changes: [(&str, Change); 12] = [
+            ("pool of 0 bytes", |bad| bad.pool_bytes = 0),
+            ("odd pool", |bad| bad.pool_bytes -= 1),
+            ("last sequence", |bad| bad.sequence = u64::MAX),
+            ("last open", |bad| bad.opens = u64::MAX),
+            ("next id 0", |bad| bad.next_volume_id = 0),
+            ("id not given yet", |bad| bad.volumes[0] = record(1, "a")),
+            ("no name", |bad| (bad.next_volume_id, bad.volumes[0]) = (5, record(1, ""))),
+            ("one id", |bad| {
+                bad.next_volume_id = 5;
+                bad.volumes[..2].copy_from_slice(&[record(1, "a"), record(1, "b")]);
+            }),
+            ("one name", |bad| {
+                bad.next_volume_id = 5;
+                bad.volumes[..2].copy_from_slice(&[record(1, "a"), record(2, "a")]);
+            }),
+            ("root nowhere", |bad| {
+                bad.next_volume_id = 5;
+                bad.volumes[0] = VolumeRecord { root_page: u64::MAX, ..record(1, "a") };
+            }),
+            ("root in a superblock", |bad| {
+                bad.next_volume_id = 5;
+                bad.volumes[0] = VolumeRecord { root_page: 512, ..record(1, "a") };
+            }),
+            ("root of zeros", |bad| (bad.next_volume_id, bad.volumes[0]) = (5, record(1, "a"))),
+        ];
+        for (name, change) in changes {
+            let opened = open_with(|bad| {
+                (bad.sequence, bad.state) = (8, STATE_OPEN);
+                change(bad);
+            });
+            assert!(matches!(opened, Err(Error::Corrupt { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn features_that_a_writer_must_know_keep_writers_out() {
+        let changes: [Change; 2] = [|new| new.incompat = 4, |new| new.ro_compat = 4];
+        for change in changes {
+            let opened = open_with(|new| {
+                new.sequence = 8;
+                change(new);
+            });
+            assert!(matches!(opened, Err(Error::UnsupportedFeature { incompat: 4 })));
+        }
+    }
+
+    #[test]
+    fn the_last_volume_id_is_never_given() {
+        let pool = open_with(|last| (last.sequence, last.next_volume_id) = (8, u32::MAX)).unwrap();
+        assert!(matches!(pool.create_volume("v", 1), Err(Error::InvalidArgument(_))));
+        assert_eq!(pool.space().mapped_pages, 2);
     }
 }

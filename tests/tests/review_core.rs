@@ -103,6 +103,27 @@ fn impossible_appends_are_refused() {
 }
 
 #[test]
+fn files_of_any_length_and_any_head_are_refused_without_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    let options = CreateOptions { len_bytes: 4 << 20, ..CreateOptions::default() };
+    drop(Pool::create(&path, &options).unwrap());
+    let whole = std::fs::read(&path).unwrap();
+    let ends = [0, 1, 7, 8, 100, 4095, 4096, 4097, HUGE + 7, HUGE + PAGE, 2 * HUGE - 1];
+    for len_bytes in ends {
+        for read_only in [false, true] {
+            std::fs::write(&path, &whole[..len_bytes as usize]).unwrap();
+            let options = OpenOptions { read_only, ..OpenOptions::default() };
+            let error = Pool::open(&path, &options).map(|_| ()).unwrap_err();
+            let is_told = matches!(error, Error::NotAPool { .. } | Error::Truncated { .. });
+            assert!(is_told, "{len_bytes} bytes: {error}");
+        }
+    }
+    std::fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+    assert_eq!(Pool::open(&path, &OpenOptions::default()).unwrap().info().len_bytes, 4 << 20);
+}
+
+#[test]
 fn punching_a_large_hole_costs_no_memory() {
     let (pool, volume) = volume_in_memory(16 << 20);
     let resident = || {

@@ -15,7 +15,7 @@ use super::mapping::Mapping;
 use super::{MediumKind, Mode, Persistence};
 use crate::error::{Error, Result};
 use crate::layout::{MAGIC, SUPERBLOCK_OFFSETS};
-use crate::units::HUGE;
+use crate::units::{HUGE, PAGE};
 
 /// `f_type` of tmpfs and hugetlbfs, from `linux/magic.h`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -79,11 +79,12 @@ impl Target {
             _ => Error::Io { op: "create", path: path.to_path_buf(), source },
         })?;
         Self::lock(&file, path, Mode::ReadWrite)?;
+        sync_folder_of(path)?;
         Self::of_file(path, file)
     }
 
     /// Makes a file `len_bytes` long with space behind every byte of it, so that no store can
-    /// meet a full file system. A device is left as it is.
+    /// meet a full file system. Length and space are durable then. A device is left as it is.
     ///
     /// # Errors
     /// [`Error::Io`], for example when the file system is full.
@@ -99,6 +100,7 @@ impl Target {
         fallocate(&self.file, FallocateFlags::empty(), 0, len_bytes)
             .map_err(io::Error::from)
             .and_then(|()| self.file.set_len(len_bytes))
+            .and_then(|()| self.file.sync_all())
             .map_err(error)?;
         self.len_bytes = len_bytes;
         Ok(())
@@ -132,6 +134,9 @@ impl Target {
         if self.len_bytes == 0 {
             return not_a_pool("it is empty");
         }
+        if self.len_bytes < PAGE {
+            return not_a_pool("it is shorter than a superblock");
+        }
         for offset in SUPERBLOCK_OFFSETS {
             let mut magic = [0; MAGIC.len()];
             match self.file.read_exact_at(&mut magic, offset) {
@@ -152,6 +157,10 @@ impl Target {
             HUGETLBFS_MAGIC => MediumKind::Hugetlbfs,
             _ => MediumKind::File,
         };
+        if kind == MediumKind::Hugetlbfs && system.f_bsize as u64 != HUGE {
+            let reason = "the huge pages of its file system are not of 2 MiB";
+            return Err(Error::NotAPool { path: path.to_path_buf(), reason });
+        }
         Ok(Self { path: path.to_path_buf(), file, kind, len_bytes })
     }
 
@@ -169,6 +178,16 @@ impl Target {
             }
         })
     }
+}
+
+/// Makes the name of a new file durable: without it, everything in the file is lost with the power.
+fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(io_error("sync the folder of", path))
 }
 
 /// What a flushed and fenced store is worth on a medium of `kind`.

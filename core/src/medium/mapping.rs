@@ -8,10 +8,10 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync};
+use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync, munmap};
 
 use super::{MediumKind, Mode};
 use crate::error::{Error, Result};
@@ -48,6 +48,10 @@ impl Mapping {
         len_bytes: u64,
         mode: Mode,
     ) -> Result<(Self, MediumKind)> {
+        if kind == MediumKind::Hugetlbfs && !len_bytes.is_multiple_of(HUGE) {
+            // The kernel would round the length up, past the reservation.
+            return Err(Error::InvalidArgument("a pool on hugetlbfs has whole huge pages"));
+        }
         let mapping = Self::reserve(path, len_bytes)?;
         let sync = MapFlags::SHARED_VALIDATE | MapFlags::SYNC;
         let kind = match kind {
@@ -131,14 +135,20 @@ impl Mapping {
         Ok(Self { reserved, base, len_bytes })
     }
 
-    /// Replaces the aligned part of the reservation by the file.
+    /// Replaces the aligned part of the reservation by the file. A `MAP_FIXED` that fails may leave
+    /// its addresses unmapped, for another thread to get them from the kernel and to lose what it
+    /// puts there; so the file is mapped elsewhere first, to see whether it can be.
     fn place(&self, file: &File, flags: MapFlags, mode: Mode) -> io::Result<()> {
         let protection = match mode {
             Mode::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
             Mode::ReadOnly => ProtFlags::READ,
         };
         let len = self.len_bytes as usize;
-        debug_assert!(self.base.as_ptr() as usize + len <= self.reserved_end());
+        assert!(self.base.as_ptr() as usize + len <= self.reserved_end(), "past the reservation");
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let elsewhere = unsafe { mmap(ptr::null_mut(), len, protection, flags, file, 0) }?;
+        // SAFETY: the mapping was made just now, and nobody else knows it.
+        unsafe { munmap(elsewhere, len) }?;
         // SAFETY: MAP_FIXED replaces only pages of `self.reserved`, which nobody else knows yet,
         // and whose owner unmaps whatever is there when it is dropped.
         let placed = unsafe {
@@ -163,4 +173,36 @@ impl Mapping {
 fn io_error(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Io { op, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    #[test]
+    fn mapping_a_file_takes_no_address_from_other_threads() {
+        // An ordinary file refuses MAP_SYNC; another thread maps memory all the while.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let len_bytes = 2 * HUGE;
+        file.as_file().set_len(len_bytes).unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut own = MmapOptions::new().len(HUGE as usize).map_anon().unwrap();
+                    own[0] = 1;
+                    thread::sleep(std::time::Duration::from_micros(20));
+                    assert_eq!(own[0], 1, "someone else's mapping took its place");
+                }
+            });
+            for _ in 0..20_000 {
+                let (path, kind, mode) = (file.path(), MediumKind::File, Mode::ReadWrite);
+                Mapping::of_file(path, file.as_file(), kind, len_bytes, mode).unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+            other.join().unwrap();
+        });
+    }
 }
