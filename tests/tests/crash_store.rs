@@ -40,7 +40,11 @@ impl Expectation {
         Err(format!(
             "{missing} keys missing, {extra} extra, {} other values, first {first:?}; {}",
             changed.count(),
-            if self.under_way.is_some() { "an operation was under way" } else { "nothing was under way" },
+            if self.under_way.is_some() {
+                "an operation was under way"
+            } else {
+                "nothing was under way"
+            },
         ))
     }
 }
@@ -60,7 +64,7 @@ fn contents(database: &Database) -> Result<Contents, Error> {
 }
 
 fn open(pool: Pool) -> Result<Database, Error> {
-    Options::new().lanes(2).open_pool(pool)
+    Options::new().lanes(2).on_pool(pool)
 }
 
 /// Plays crashes of one point through, and counts the states that were opened.
@@ -88,7 +92,11 @@ impl Check {
             self.expect(pool, expectation, &context);
         }
         if point.fences() >= 5 {
-            self.kill_then_power_failure(point, expectation, &context("killed, then power failure"));
+            self.kill_then_power_failure(
+                point,
+                expectation,
+                &context("killed, then power failure"),
+            );
         }
     }
 
@@ -126,8 +134,7 @@ impl Check {
         expectation: &Expectation,
         context: &str,
     ) {
-        let (pool, recorder) =
-            point.restart().unwrap_or_else(|error| panic!("{context}: {error}"));
+        let (pool, recorder) = point.restart().unwrap_or_else(|error| panic!("{context}: {error}"));
         let database = open(pool).unwrap_or_else(|error| panic!("{context}: {error}"));
         let shown = contents(&database).unwrap();
         if let Err(difference) = expectation.allows(&shown) {

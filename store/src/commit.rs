@@ -1,0 +1,210 @@
+//! The write path: every put, removal, swap and batch is one commit, which is one frame, one
+//! checksum and one fence.
+//!
+//! Lock the stripes of the keys, check the condition, take a lane, take a sequence number, append
+//! the frame and fence, release the lane, publish in the index, count what was replaced as dead,
+//! release the stripes.
+//!
+//! 1. Durable before visible: only an [`Appended`] frame is published.
+//! 2. Per key, the order of the log is the order of publication (`stripes.rs` has the argument).
+//! 3. A record is counted as live before its lane is released, hence before it can be replaced
+//!    and before its segment can be sealed (`segment.rs`, invariant 2).
+//! 4. A commit that fails has published nothing.
+//! 5. No lock is held while room is made.
+
+use daxite_core::pin;
+
+use crate::SeqNo;
+use crate::catalog::KeyspaceCore;
+use crate::error::{Error, Result};
+use crate::frame::{FRAME_HEADER_BYTES, Kind, Record, frame_len};
+use crate::lane::{Appended, FrameRequest};
+use crate::location::Location;
+use crate::segment::Tally;
+use crate::space::Purpose;
+use crate::store::Store;
+use crate::stripes::Held;
+use crate::{MAX_BATCH_LEN, MAX_KEY_LEN, MAX_VALUE_LEN};
+
+/// One write, borrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct Op<'a> {
+    pub keyspace: &'a KeyspaceCore,
+    pub key: &'a [u8],
+    /// `None` removes.
+    pub value: Option<&'a [u8]>,
+}
+
+impl Op<'_> {
+    fn record(&self) -> Record<'_> {
+        Record {
+            keyspace: self.keyspace.id(),
+            kind: if self.value.is_some() { Kind::Put } else { Kind::Tombstone },
+            moved: None,
+            key: self.key,
+            value: self.value.unwrap_or_default(),
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        Record::len_of(self.key.len(), self.value.map_or(0, <[u8]>::len))
+    }
+}
+
+/// Which stripes a commit holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scope {
+    /// Those of its keys.
+    Keys,
+    /// All: no other write is under way.
+    All,
+}
+
+/// What the condition of a commit says, with the answer to the caller.
+pub(crate) enum Verdict<T> {
+    Write(T),
+    Leave(T),
+}
+
+/// # Errors
+/// [`Error::KeyTooLong`], [`Error::ValueTooLarge`].
+pub(crate) fn check_lengths(key: &[u8], value: Option<&[u8]>) -> Result<()> {
+    if key.len() > MAX_KEY_LEN {
+        return Err(Error::KeyTooLong { len: key.len(), max: MAX_KEY_LEN });
+    }
+    match value {
+        Some(value) if value.len() > MAX_VALUE_LEN => {
+            Err(Error::ValueTooLarge { len: value.len(), max: MAX_VALUE_LEN })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Store {
+    /// Commits `ops`, at most one per key, if `decide` says so. `decide` is asked, maybe more than
+    /// once, while nobody else can write to the keys; `published` is called once, before anybody
+    /// can. Answers with what `decide` said and the sequence number of the write, or the highest
+    /// of any write to these stripes if nothing was written.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::KeyspaceDropped`], [`Error::KeyTooLong`],
+    /// [`Error::ValueTooLarge`], [`Error::BatchTooLarge`], [`Error::Full`], [`Error::Io`]; and
+    /// [`Error::Corruption`] if damage is met when room is made.
+    pub(crate) fn commit<T>(
+        &self,
+        scope: Scope,
+        ops: &[Op<'_>],
+        mut decide: impl FnMut() -> Result<Verdict<T>>,
+        published: impl FnOnce(),
+    ) -> Result<(T, SeqNo)> {
+        self.check_writable()?;
+        ops.iter().try_for_each(|op| check_lengths(op.key, op.value))?;
+        let mut removal = Purpose::Remove;
+        loop {
+            let mut held = self.hold(scope, ops);
+            self.check_open()?;
+            ops.iter().try_for_each(|op| op.keyspace.check_alive())?;
+            let answer = match decide()? {
+                Verdict::Write(answer) => answer,
+                Verdict::Leave(answer) => return Ok((answer, held.clock())),
+            };
+            let kept = without_idle(ops);
+            let ops = kept.as_deref().unwrap_or(ops);
+            if ops.is_empty() {
+                return Ok((answer, held.clock()));
+            }
+            let request = request(ops, held.clock(), removal)?;
+            if let Some(seqno) = self.write(ops, &request, &mut held)? {
+                published();
+                return Ok((answer, seqno));
+            }
+            drop(held);
+            match self.make_room(&request)? {
+                Purpose::LastResort => removal = Purpose::LastResort,
+                _ => removal = Purpose::Remove,
+            }
+        }
+    }
+
+    fn hold(&self, scope: Scope, ops: &[Op<'_>]) -> Held<'_> {
+        let stripe = |op: &Op<'_>| op.keyspace.stripe(op.key);
+        match (scope, ops) {
+            (Scope::All, _) => self.stripes.lock_all(),
+            (Scope::Keys, [op]) => self.stripes.lock_one(stripe(op)),
+            (Scope::Keys, ops) => self.stripes.lock_many(ops.iter().map(stripe)),
+        }
+    }
+
+    /// Appends `ops` as one frame and publishes them. `None` if there is no room.
+    fn write(
+        &self,
+        ops: &[Op<'_>],
+        request: &FrameRequest,
+        held: &mut Held<'_>,
+    ) -> Result<Option<SeqNo>> {
+        let mut lane = self.lanes.lock();
+        let appended = lane.append(&self.space, request, |encoder| {
+            for op in ops {
+                encoder.push(&op.record());
+            }
+        })?;
+        drop(lane);
+        let Some(appended) = appended else { return Ok(None) };
+        held.advance(appended.seqno);
+        Ok(Some(self.publish(ops, appended)))
+    }
+
+    fn publish(&self, ops: &[Op<'_>], appended: Appended) -> SeqNo {
+        let pin = pin();
+        let mut at = appended.at + FRAME_HEADER_BYTES as u64;
+        for op in ops {
+            let len_bytes = op.len_bytes() as u64;
+            let replaced = match op.value {
+                Some(_) => {
+                    let location = Location::new(appended.segment, at, len_bytes);
+                    op.keyspace.index.publish(op.key, location)
+                }
+                None => op.keyspace.index.remove(op.key),
+            };
+            if let Some(replaced) = replaced {
+                self.account_dead(replaced, &pin);
+            }
+            at += len_bytes;
+        }
+        appended.seqno
+    }
+}
+
+/// `ops` without the removals of absent keys, if there are such: a tombstone that hides nothing
+/// would be dead weight. The caller holds the stripes.
+fn without_idle<'a>(ops: &[Op<'a>]) -> Option<Vec<Op<'a>>> {
+    let idle = |op: &Op<'_>| op.value.is_none() && op.keyspace.index.get(op.key).is_none();
+    if ops.iter().any(idle) {
+        return Some(ops.iter().filter(|op| !idle(op)).copied().collect());
+    }
+    None
+}
+
+/// The request for the frame of `ops`, after the clock of their stripes. Its purpose is `removal`
+/// if it has no put.
+///
+/// # Errors
+/// [`Error::BatchTooLarge`].
+fn request(ops: &[Op<'_>], after: SeqNo, removal: Purpose) -> Result<FrameRequest> {
+    let mut tally = Tally::default();
+    for op in ops {
+        // As the index will say when the record dies, see `Location::len_bytes`.
+        let accounted = Location::accounted(op.len_bytes() as u64);
+        match op.value {
+            Some(_) => tally.put(accounted),
+            None => tally.tombstone(accounted),
+        }
+    }
+    let len_bytes = frame_len(ops.iter().map(Op::len_bytes).sum());
+    if len_bytes > MAX_BATCH_LEN || ops.len() > usize::from(u16::MAX) {
+        let records = ops.len();
+        return Err(Error::BatchTooLarge { len: len_bytes, records, max: MAX_BATCH_LEN });
+    }
+    let purpose = if tally.puts > 0 { Purpose::Put } else { removal };
+    Ok(FrameRequest { purpose, len_bytes: len_bytes as u64, after, tally })
+}

@@ -1,0 +1,189 @@
+//! Compaction: moving what lives in a segment elsewhere, so that it can be retired.
+//!
+//! 1. A record is moved as it is, with its number. So at any crash the copies are equal, and which
+//!    one a recovery takes makes no difference.
+//! 2. Liveness is decided under the stripe of the key, and the stripe is held until the copy is
+//!    durable and published. So what is moved is live, and what was not moved is dead for good.
+//! 3. A frame is verified before its records are moved: damage is never given a new checksum.
+//! 4. Frames are short: no writer waits longer than for one of them.
+
+use std::sync::Arc;
+
+use daxite_core::pin;
+
+use crate::SeqNo;
+use crate::catalog::KeyspaceCore;
+use crate::error::Result;
+use crate::frame::{FRAME_HEADER_BYTES, Frame, Kind, Record, frame_len};
+use crate::lane::FrameRequest;
+use crate::layout::HEAD_BYTES;
+use crate::location::Location;
+use crate::reclaim::{AFTER_NOTHING, Reclaimer, Tombstones};
+use crate::segment::{Segment, Tally};
+use crate::space::Purpose;
+use crate::store::Store;
+
+/// The longest frame of several records, in bytes: microseconds to copy.
+const FRAME_BYTES_MAX: usize = 64 << 10;
+/// Room at the end of a segment that is worth a short frame. What is left unused is lost, and a
+/// segment that is emptied may have little to give.
+const ROOM_BYTES_MIN: usize = 256;
+
+/// How a compaction ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// No index points to the segment any more.
+    Empty,
+    /// Some records found no room and stayed.
+    NoRoom,
+}
+
+/// A record that may have to be moved.
+struct Candidate<'v> {
+    keyspace: Arc<KeyspaceCore>,
+    record: Record<'v>,
+    from: Location,
+}
+
+impl Candidate<'_> {
+    /// Whether the record is still to be moved. Certain while its stripe is held.
+    fn is_needed(&self) -> bool {
+        let found = self.keyspace.index.get(self.record.key);
+        match self.record.kind {
+            Kind::Put => found == Some(self.from),
+            Kind::Tombstone => found.is_none(),
+        }
+    }
+}
+
+/// Candidates for one frame.
+#[derive(Default)]
+struct Moving<'v> {
+    candidates: Vec<Candidate<'v>>,
+    record_bytes: usize,
+}
+
+impl Store {
+    /// Moves the live records of the sealed segment `victim`, and its tombstones if asked, to the
+    /// lane of reclaim.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`](crate::Error::Corruption) if a frame is damaged,
+    /// [`Error::Io`](crate::Error::Io).
+    pub(crate) fn compact(
+        &self,
+        reclaimer: &mut Reclaimer,
+        victim: &Segment,
+        tombstones: Tombstones,
+    ) -> Result<Outcome> {
+        let bytes = victim.bytes();
+        let mut at = HEAD_BYTES as usize;
+        let mut moving = Moving::default();
+        let mut limit = frame_limit(reclaimer);
+        while at < bytes.len() {
+            let frame = Frame::decode(&bytes[at..], at as u64, victim.seed)
+                .map_err(|_| victim.damaged(at as u64, "frame does not verify".to_string()))?;
+            for (record_at, record) in frame.records() {
+                let offset = (at + record_at) as u64;
+                let from = Location::new(victim.no, offset, record.len_bytes() as u64);
+                let Some(candidate) = self.candidate(&record, frame.seqno, from, tombstones) else {
+                    continue;
+                };
+                let record_bytes = moving.record_bytes + candidate.record.len_bytes();
+                if !moving.candidates.is_empty() && frame_len(record_bytes) > limit {
+                    if !self.relocate(reclaimer, victim, &mut moving)? {
+                        return Ok(Outcome::NoRoom);
+                    }
+                    limit = frame_limit(reclaimer);
+                }
+                moving.record_bytes += candidate.record.len_bytes();
+                moving.candidates.push(candidate);
+            }
+            at += frame.len_bytes();
+        }
+        let done = self.relocate(reclaimer, victim, &mut moving)?;
+        Ok(if done { Outcome::Empty } else { Outcome::NoRoom })
+    }
+
+    /// `record`, if it looks as if it must be moved.
+    fn candidate<'v>(
+        &self,
+        record: &Record<'v>,
+        seqno: SeqNo,
+        from: Location,
+        tombstones: Tombstones,
+    ) -> Option<Candidate<'v>> {
+        if record.kind == Kind::Tombstone && tombstones == Tombstones::Drop {
+            return None;
+        }
+        // What belongs to a keyspace that is no more is dead, tombstones included.
+        let keyspace = self.catalog.by_id(record.keyspace)?;
+        let record = Record { moved: record.moved.or(Some(seqno)), ..*record };
+        let candidate = Candidate { keyspace, record, from };
+        candidate.is_needed().then_some(candidate)
+    }
+
+    /// Moves what is still needed of `moving` by one frame, and empties it. False if there is no
+    /// room; then nothing was moved.
+    fn relocate(
+        &self,
+        reclaimer: &mut Reclaimer,
+        victim: &Segment,
+        moving: &mut Moving<'_>,
+    ) -> Result<bool> {
+        let Moving { mut candidates, .. } = std::mem::take(moving);
+        let stripe = |candidate: &Candidate<'_>| candidate.keyspace.stripe(candidate.record.key);
+        let _held = self.stripes.lock_many(candidates.iter().map(stripe));
+        candidates.retain(Candidate::is_needed);
+        if candidates.is_empty() {
+            return Ok(true);
+        }
+        let request = request(&candidates);
+        let appended = reclaimer.lane.append(&self.space, &request, |encoder| {
+            for candidate in &candidates {
+                encoder.push(&candidate.record);
+            }
+        })?;
+        let Some(appended) = appended else { return Ok(false) };
+        if request.tally.tombstones > 0 {
+            let target = reclaimer.lane.open_segment().expect("it was just appended to");
+            target.raise_covers(victim.covers());
+        }
+        let pin = pin();
+        let mut at = appended.at + FRAME_HEADER_BYTES as u64;
+        for Candidate { keyspace, record, from } in &candidates {
+            let len_bytes = record.len_bytes() as u64;
+            if record.kind == Kind::Put {
+                let to = Location::new(appended.segment, at, len_bytes);
+                let moved = keyspace.index.relocate(record.key, *from, to);
+                assert!(moved, "{}: a record died under its stripe", victim.no);
+                self.account_dead(*from, &pin);
+            }
+            at += len_bytes;
+            reclaimer.moved_records += 1;
+            reclaimer.moved_bytes += len_bytes;
+        }
+        Ok(true)
+    }
+}
+
+/// The longest frame to build now: what the open segment has room for, if that is something.
+fn frame_limit(reclaimer: &Reclaimer) -> usize {
+    let room = usize::try_from(reclaimer.lane.room_bytes()).unwrap_or(usize::MAX);
+    if room < ROOM_BYTES_MIN { FRAME_BYTES_MAX } else { room.min(FRAME_BYTES_MAX) }
+}
+
+fn request(candidates: &[Candidate<'_>]) -> FrameRequest {
+    let mut tally = Tally::default();
+    let mut record_bytes = 0;
+    for Candidate { record, .. } in candidates {
+        record_bytes += record.len_bytes();
+        let accounted = Location::accounted(record.len_bytes() as u64);
+        match record.kind {
+            Kind::Put => tally.put(accounted),
+            Kind::Tombstone => tally.tombstone(accounted),
+        }
+    }
+    let len_bytes = frame_len(record_bytes) as u64;
+    FrameRequest { purpose: Purpose::Reclaim, len_bytes, after: AFTER_NOTHING, tally }
+}

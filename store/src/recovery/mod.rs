@@ -1,0 +1,181 @@
+//! Recovery: from the log on the medium to segments, keyspaces and indexes in DRAM.
+//!
+//! Two steps for each segment, each in parallel: first look at everything (`scan.rs`), then act.
+//! So if anything is damaged, nothing was changed.
+//!
+//! 1. A segment that was not sealed is sealed behind its last valid frame. Nothing is ever appended
+//!    behind a tear.
+//! 2. What is accepted of such a segment is persisted again first: a process that was killed leaves
+//!    lines in the caches that a power failure may still drop, and what this life shows must not
+//!    be lost to the next.
+//! 3. The highest sequence number per key wins. Equal numbers are copies that reclaim made.
+//! 4. A slot that was being opened is given back.
+//! 5. Read-only, nothing is written: the same is found, and only in DRAM.
+
+mod replay;
+mod scan;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use daxite_core::{Appender, Extent, HUGE, LINE, Pool, Volume};
+
+use crate::SeqNo;
+use crate::catalog::KeyspaceCore;
+use crate::error::Result;
+use crate::index::Index;
+use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
+use crate::stats::RecoveryReport;
+use crate::writer::persist_seal;
+use scan::{Finding, Found};
+
+/// What a log held.
+pub(crate) struct Recovered {
+    pub segments: Vec<Arc<Segment>>,
+    /// The index of the catalog's own keyspace.
+    pub names: Index,
+    pub keyspaces: Vec<KeyspaceCore>,
+    /// Above the number of every keyspace seen.
+    pub next_id: u32,
+    /// At or after every moment seen.
+    pub clock: Birth,
+    /// At or above every sequence number seen.
+    pub seqno: SeqNo,
+    pub report: RecoveryReport,
+}
+
+/// A slot, mapped and examined.
+struct Slot {
+    no: SegmentNo,
+    appender: Appender,
+    extent: Arc<Extent>,
+    finding: Finding,
+}
+
+impl Slot {
+    fn holds_a_segment(&self) -> bool {
+        matches!(self.finding, Finding::Segment(_))
+    }
+}
+
+/// Recovers the log on `volume`.
+///
+/// # Errors
+/// [`Error::Corruption`](crate::Error::Corruption) if there are bytes that no crash leaves behind; nothing was changed then.
+/// [`Error::Io`](crate::Error::Io).
+pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Recovered> {
+    let started = Instant::now();
+    let info = pool.info();
+    let mut report = RecoveryReport { was_clean: info.was_clean, ..RecoveryReport::default() };
+    let numbers = slots(volume)?;
+    let slots = in_parallel(numbers.iter().copied().collect(), |no| look(volume, seed, no))?;
+    let mut clock = Birth(info.opens << 32);
+    for slot in slots.iter().flatten() {
+        if let Finding::Segment(found) = &slot.finding {
+            if found.birth.0 >> 32 > info.opens {
+                let detail = "the segment is from the future".to_string();
+                return Err(damaged(slot.no, &slot.extent, 0, detail));
+            }
+            clock = clock.max(found.birth);
+            count(&mut report, found, &slot.extent);
+        }
+    }
+    // All segments found count as sealed now, which is after all their births.
+    let clock = Birth(clock.0 + 1);
+    let writable = !pool.is_read_only();
+    let kept: Vec<Slot> = slots.into_iter().flatten().filter(Slot::holds_a_segment).collect();
+    report.discarded = (numbers.len() - kept.len()) as u64;
+    if writable {
+        let kept: HashSet<SegmentNo> = kept.iter().map(|slot| slot.no).collect();
+        for no in numbers.iter().filter(|no| !kept.contains(no)) {
+            volume.punch(no.slot())?;
+        }
+    }
+    let segments = in_parallel(kept, |slot| adopt(pool, seed, slot, clock))?;
+    let replayed = replay::replay(&segments)?;
+    report.live = replayed.live;
+    report.duration = started.elapsed();
+    Ok(Recovered {
+        names: replayed.names,
+        keyspaces: replayed.keyspaces,
+        next_id: replayed.next_id,
+        seqno: replayed.seqno,
+        segments,
+        clock,
+        report,
+    })
+}
+
+/// The numbers of all slots with an extent, in order.
+fn slots(volume: &Volume) -> Result<BTreeSet<SegmentNo>> {
+    let extents = volume.extents()?;
+    Ok(extents.iter().map(|extent| SegmentNo((extent.logical.start / HUGE) as u32)).collect())
+}
+
+/// Maps slot `no` and examines what is there. `None` if the head of the slot is a hole.
+fn look(volume: &Volume, seed: PoolSeed, no: SegmentNo) -> Result<Option<Slot>> {
+    let Some((appender, extent)) = volume.map_existing(no.slot())? else { return Ok(None) };
+    let finding = scan::examine(appender.bytes(), seed, no)
+        .map_err(|damage| damaged(no, &extent, damage.offset, damage.detail.to_string()))?;
+    Ok(Some(Slot { no, appender, extent, finding }))
+}
+
+fn count(report: &mut RecoveryReport, found: &Found, extent: &Extent) {
+    report.segments += 1;
+    report.sealed += u64::from(found.sealed);
+    report.headers_from_copy += u64::from(found.from_copy);
+    report.torn_tails += u64::from(found.torn_bytes.is_some());
+    report.dropped_bytes += found.torn_bytes.unwrap_or(0);
+    report.frames += found.frames;
+    report.records += found.records;
+    report.bytes += extent.len_bytes();
+}
+
+/// Makes a sealed segment of what was found.
+fn adopt(pool: &Pool, seed: PoolSeed, slot: Slot, now: Birth) -> Result<Arc<Segment>> {
+    let Slot { no, mut appender, extent, finding } = slot;
+    let Finding::Segment(found) = finding else { unreachable!("{no} was not discarded") };
+    let mut seal = appender.split_end(LINE)?;
+    appender.adopt(found.frames_end)?;
+    if !pool.is_read_only() && !found.sealed {
+        persist_seal(pool, seed, no, &mut seal, found.seal())?;
+    }
+    let frames = seed.frames(no, found.birth);
+    let segment = Segment::new(no, found.birth, frames, found.is_moved, extent);
+    segment.seal(now);
+    segment.raise_covers(now);
+    Ok(Arc::new(segment))
+}
+
+/// Applies `act` to all items, on all cores. Answers in the order of the items.
+///
+/// # Errors
+/// The first in the order of the items.
+fn in_parallel<T: Send, R: Send>(
+    items: Vec<T>,
+    act: impl Fn(T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(cores).max(1);
+    let mut items = items.into_iter();
+    let shares: Vec<Vec<T>> = std::iter::from_fn(|| {
+        let share: Vec<T> = items.by_ref().take(share).collect();
+        (!share.is_empty()).then_some(share)
+    })
+    .collect();
+    let act = &act;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = shares
+            .into_iter()
+            .map(|share| {
+                scope.spawn(move || share.into_iter().map(act).collect::<Result<Vec<R>>>())
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for thread in threads {
+            answers.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(answers)
+    })
+}

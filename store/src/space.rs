@@ -1,0 +1,438 @@
+//! Segments coming and going: where a lane gets a new one, and where dead ones go.
+//!
+//! 1. A number belongs to at most one segment, from mapping its slot to punching it.
+//! 2. A segment is punched after it was retired, after every pin is gone that could have seen it
+//!    in the table, and after every value is gone that was read from it.
+//! 3. A punch is durable before the number is free.
+//! 4. Puts leave the reserve free, removals half of it, which is a whole segment; reclaim may use
+//!    all. So on a full pool removals go on, and reclaim has room to turn them into space: emptying
+//!    a segment takes at most as much as it gives.
+//!
+//! Knows nothing of keys. The order of locks is in `stripes.rs`; the one here guards nothing that
+//! takes another, but for calls into the volume.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use daxite_core::{EpochCell, PAGE, PAGES_PER_HUGE, Pool, Volume, pin};
+use parking_lot::Mutex;
+
+use crate::SeqNo;
+use crate::error::Result;
+use crate::numbers::FreeNumbers;
+use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, State};
+use crate::table::SegmentTable;
+use crate::writer::{NewSegment, Writer, pages_for};
+
+/// From this size on a pool has segments of a huge page.
+const HUGE_SEGMENTS_FROM: u64 = 64 << 20;
+/// A smaller pool has so many segments.
+const SEGMENTS_OF_SMALL_POOL: u64 = 32;
+/// The shortest segment of a small pool, in pages.
+const SEGMENT_PAGES_MIN: u64 = 4;
+/// Where space is short or in pieces, segments get shorter: those for removals and reclaim down to
+/// this many pages, which is a frame of reclaim.
+const RUN_PAGES_MIN: u64 = 16;
+/// A slot of 4 KiB extents needs a page for their table, and maybe one for the table above.
+const TABLE_PAGES: u64 = 2;
+/// How long to wait for readers that may have seen a segment before it was retired.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// After so many attempts the waiting is done asleep.
+const SPINS: u32 = 64;
+
+/// What a segment is wanted for; decides how much must stay free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Puts, and batches with a put.
+    Put,
+    /// Tombstones alone.
+    Remove,
+    /// Tombstones, when reclaim found nothing.
+    LastResort,
+    /// Records that reclaim moves.
+    Reclaim,
+}
+
+/// What a segment needs, in pages.
+struct Want {
+    /// Its length where space is plenty.
+    pages: u64,
+    /// Pages that must be free, above the floor.
+    free: u64,
+    /// The shortest run that will do.
+    run: u64,
+}
+
+/// A segment that was taken out of the table and waits for its readers.
+struct Retired {
+    no: SegmentNo,
+    birth: Birth,
+    huge: bool,
+    /// Held twice until every pin is gone that could have seen the segment in the table. What
+    /// holds the segment then is values, for which nobody waits.
+    seen: Arc<()>,
+    /// `None` once its last holder is gone; then only the punch is left to do.
+    segment: Option<Arc<Segment>>,
+}
+
+struct Inner {
+    numbers: FreeNumbers,
+    /// Those in the table.
+    segments: BTreeMap<SegmentNo, Arc<Segment>>,
+    retired: Vec<Retired>,
+    punched: u64,
+}
+
+/// All segments.
+pub(crate) struct Space {
+    pub pool: Pool,
+    pub table: SegmentTable,
+    volume: Volume,
+    pool_seed: PoolSeed,
+    target_pages: u64,
+    /// The clock of births and seals.
+    clock: AtomicU64,
+    /// Guards the coming and going of segments.
+    state: Mutex<Inner>,
+    /// Sealed segments whose last record died: a hint for the next sweep.
+    dying: Mutex<Vec<SegmentNo>>,
+    /// Where [`Retired::seen`] passes through, right after the segment.
+    seen: EpochCell<()>,
+}
+
+/// Segments that were retired but not punched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Waiting {
+    pub huge: u64,
+    pub page: u64,
+}
+
+impl Space {
+    /// The space with the segments that recovery found; all moments so far are before `clock`.
+    pub(crate) fn new(
+        pool: Pool,
+        volume: Volume,
+        pool_seed: PoolSeed,
+        segments: Vec<Arc<Segment>>,
+        clock: Birth,
+    ) -> Self {
+        let table = SegmentTable::new();
+        let mut numbers = FreeNumbers::all();
+        for segment in &segments {
+            numbers.claim(segment.no);
+            table.insert(Arc::clone(segment));
+        }
+        let segments = segments.into_iter().map(|segment| (segment.no, segment)).collect();
+        let state = Inner { numbers, segments, retired: Vec::new(), punched: 0 };
+        Self {
+            target_pages: target_pages(pool.space().total_pages),
+            pool,
+            table,
+            volume,
+            pool_seed,
+            clock: AtomicU64::new(clock.0),
+            state: Mutex::new(state),
+            dying: Mutex::new(Vec::new()),
+            seen: EpochCell::empty(),
+        }
+    }
+
+    /// A new moment, later than all before.
+    pub(crate) fn now(&self) -> Birth {
+        Birth(self.clock.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Segments that the pool has room for, roughly.
+    pub(crate) fn segments_max(&self) -> u64 {
+        self.pool.space().total_pages / self.target_pages
+    }
+
+    /// Pages that a new segment has where space is plenty.
+    pub(crate) fn target_pages(&self) -> u64 {
+        self.target_pages
+    }
+
+    /// Pages that puts leave free.
+    pub(crate) fn reserve_pages(&self) -> u64 {
+        2 * self.reclaim_pages()
+    }
+
+    /// Pages of a whole segment: with so many free, reclaim can empty any segment of normal length.
+    fn reclaim_pages(&self) -> u64 {
+        self.target_pages + TABLE_PAGES
+    }
+
+    /// Opens a segment with room for a frame of `frame_bytes`. `None` if there is no space for it.
+    ///
+    /// # Errors
+    /// What the volume answers, [`Error::Full`](crate::Error::Full) aside.
+    pub(crate) fn open(
+        &self,
+        purpose: Purpose,
+        frame_bytes: u64,
+        lane: u16,
+        clock: SeqNo,
+    ) -> Result<Option<Writer>> {
+        let mut state = self.state.lock();
+        self.sweep_locked(&mut state)?;
+        let want = self.want(purpose, frame_bytes);
+        let free_pages = self.pool.space().free_pages;
+        let budget = free_pages.saturating_sub(self.floor(purpose) + TABLE_PAGES);
+        if budget < want.free {
+            return Ok(None);
+        }
+        let Some(no) = state.numbers.take() else { return Ok(None) };
+        let pages = want.pages.min(budget);
+        let mapped = match self.volume.map_append(no.head(pages), want.run) {
+            Ok(mapped) => mapped,
+            Err(error) => {
+                state.numbers.release(no);
+                return match error {
+                    daxite_core::Error::Full { .. } => Ok(None),
+                    error => Err(error.into()),
+                };
+            }
+        };
+        let is_moved = purpose == Purpose::Reclaim;
+        let new = NewSegment { no, birth: self.now(), clock, lane, is_moved };
+        // If this fails the slot stays mapped, without a header: the next recovery gives it back.
+        let mut writer = Writer::create(&self.pool, self.pool_seed, &new, mapped)?;
+        writer.from_reserve = free_pages < self.reserve_pages() + pages + TABLE_PAGES;
+        self.table.insert(Arc::clone(&writer.segment));
+        state.segments.insert(no, Arc::clone(&writer.segment));
+        Ok(Some(writer))
+    }
+
+    /// Whether [`Space::open`] would find space now.
+    pub(crate) fn fits(&self, purpose: Purpose, frame_bytes: u64) -> bool {
+        let space = self.pool.space();
+        let want = self.want(purpose, frame_bytes);
+        space.free_pages >= want.free + self.floor(purpose) + TABLE_PAGES
+            && space.longest_run_pages >= want.run
+    }
+
+    /// Seals what `writer` wrote, all of it before `sealed_at`.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub(crate) fn seal(&self, writer: Writer, sealed_at: Birth) -> Result<()> {
+        let segment = writer.seal(&self.pool, sealed_at)?;
+        if segment.live_puts() == 0 {
+            self.dying.lock().push(segment.no);
+        }
+        Ok(())
+    }
+
+    /// Notes that the last record of the sealed segment `no` died.
+    pub(crate) fn note_dying(&self, no: SegmentNo) {
+        self.dying.lock().push(no);
+    }
+
+    /// Takes `segment` out of the table. No index points to it any more, and none of its
+    /// tombstones is needed (`reclaim.rs` says which are).
+    pub(crate) fn retire(&self, segment: Arc<Segment>) {
+        self.retire_locked(&mut self.state.lock(), segment);
+    }
+
+    /// Retires what died by itself and punches what nobody holds any more.
+    ///
+    /// # Errors
+    /// What the volume answers.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        self.sweep_locked(&mut self.state.lock())
+    }
+
+    /// Sweeps until there is `enough`, waiting for readers that may have seen a segment before it
+    /// was retired. Values can be held for ever and are not waited for.
+    ///
+    /// # Errors
+    /// What the volume answers.
+    pub(crate) fn sweep_patiently(&self, enough: impl Fn() -> bool) -> Result<()> {
+        self.wait_for_readers(|state| {
+            self.sweep_locked(state)?;
+            Ok(enough())
+        })
+    }
+
+    /// Waits for readers without sweeping, so that what they hold goes with this.
+    pub(crate) fn let_go(&self) {
+        let _ = self.wait_for_readers(|_| Ok(false));
+    }
+
+    /// Calls `done` again and again, until it says so, fails, or nobody is left to wait for.
+    fn wait_for_readers(&self, done: impl Fn(&mut Inner) -> Result<bool>) -> Result<()> {
+        let started = Instant::now();
+        for attempt in 0.. {
+            let mut state = self.state.lock();
+            let seen = |retired: &Retired| Arc::strong_count(&retired.seen) > 1;
+            if done(&mut state)? || !state.retired.iter().any(seen) {
+                return Ok(());
+            }
+            drop(state);
+            if started.elapsed() > PATIENCE {
+                return Ok(());
+            }
+            pin().flush();
+            if attempt < SPINS {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        Ok(())
+    }
+
+    /// The segments in the table, by number.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.state.lock().segments.values().cloned().collect()
+    }
+
+    /// The births of all segments that are not punched, lowest first.
+    pub(crate) fn unpunched(&self) -> Vec<Birth> {
+        let state = self.state.lock();
+        let retired = state.retired.iter().map(|retired| retired.birth);
+        let mut births: Vec<_> =
+            state.segments.values().map(|segment| segment.birth).chain(retired).collect();
+        births.sort_unstable();
+        births
+    }
+
+    /// Segments that wait for their readers.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let state = self.state.lock();
+        let huge = state.retired.iter().filter(|retired| retired.huge).count() as u64;
+        Waiting { huge, page: state.retired.len() as u64 - huge }
+    }
+
+    /// Segments punched since opening.
+    pub(crate) fn punched(&self) -> u64 {
+        self.state.lock().punched
+    }
+
+    /// Bytes that must be free, the floor aside, for a segment that serves `purpose`.
+    pub(crate) fn bytes_min(&self, purpose: Purpose) -> u64 {
+        self.want(purpose, 0).free * PAGE
+    }
+
+    /// What a segment for a frame of `frame_bytes` needs.
+    fn want(&self, purpose: Purpose, frame_bytes: u64) -> Want {
+        let frame = pages_for(frame_bytes);
+        let whole = self.target_pages.max(frame);
+        let run = self.run_pages_min().max(frame);
+        match purpose {
+            // Always whole segments, as long as there are runs: shorter ones would leave holes
+            // in which no whole one fits.
+            Purpose::Put | Purpose::Remove => Want { pages: whole, free: whole, run },
+            Purpose::Reclaim => Want { pages: whole, free: run, run },
+            Purpose::LastResort => Want { pages: frame, free: frame, run: frame },
+        }
+    }
+
+    /// The shortest segment that is worth its overhead.
+    fn run_pages_min(&self) -> u64 {
+        (self.target_pages / 4).min(RUN_PAGES_MIN)
+    }
+
+    /// Pages that `purpose` leaves free.
+    fn floor(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Put => self.reserve_pages(),
+            Purpose::Remove => self.reclaim_pages(),
+            Purpose::LastResort => self.run_pages_min() + TABLE_PAGES,
+            Purpose::Reclaim => 0,
+        }
+    }
+
+    /// Retires what died by itself, punches what nobody holds any more, oldest birth first.
+    fn sweep_locked(&self, state: &mut Inner) -> Result<()> {
+        for no in std::mem::take(&mut *self.dying.lock()) {
+            let Some(segment) = state.segments.get(&no) else { continue };
+            let dead = segment.state() == State::Sealed && segment.live_puts() == 0;
+            // One with tombstones goes when reclaim finds that none is needed.
+            if dead && segment.tombstones() == 0 {
+                let segment = Arc::clone(segment);
+                self.retire_locked(state, segment);
+            }
+        }
+        if state.retired.is_empty() {
+            return Ok(());
+        }
+        pin().flush();
+        state.retired.sort_unstable_by_key(|retired| retired.birth);
+        let mut waiting = Vec::new();
+        let mut failed = None;
+        for mut retired in std::mem::take(&mut state.retired) {
+            retired.segment = retired.segment.and_then(still_held);
+            if retired.segment.is_some() || failed.is_some() {
+                waiting.push(retired);
+                continue;
+            }
+            match self.volume.punch(retired.no.slot()) {
+                Ok(()) => {
+                    state.numbers.release(retired.no);
+                    state.punched += 1;
+                }
+                Err(daxite_core::Error::Busy { .. }) => waiting.push(retired),
+                Err(error) => {
+                    waiting.push(retired);
+                    failed = Some(error);
+                }
+            }
+        }
+        state.retired = waiting;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Retires `segment`, unless someone else just did.
+    fn retire_locked(&self, state: &mut Inner, segment: Arc<Segment>) {
+        if segment.state() == State::Retired {
+            return;
+        }
+        segment.retire();
+        state.segments.remove(&segment.no);
+        self.table.remove(segment.no);
+        let seen = Arc::new(());
+        self.seen.replace(Some(Arc::clone(&seen)));
+        self.seen.replace(None);
+        state.retired.push(Retired {
+            no: segment.no,
+            birth: segment.birth,
+            huge: segment.is_huge(),
+            seen,
+            segment: Some(segment),
+        });
+    }
+}
+
+/// `segment`, if someone else holds it too; otherwise drops it, and with it the pin on its bytes.
+fn still_held(segment: Arc<Segment>) -> Option<Arc<Segment>> {
+    // Out of the table, so whoever is the only holder stays it.
+    if Arc::strong_count(&segment) > 1 {
+        return Some(segment);
+    }
+    drop(Arc::into_inner(segment));
+    None
+}
+
+/// Pages that a segment of a pool of `pool_pages` is meant to have.
+fn target_pages(pool_pages: u64) -> u64 {
+    if pool_pages * PAGE >= HUGE_SEGMENTS_FROM {
+        return PAGES_PER_HUGE;
+    }
+    (pool_pages / SEGMENTS_OF_SMALL_POOL).clamp(SEGMENT_PAGES_MIN, PAGES_PER_HUGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pools_have_short_segments() {
+        assert_eq!(target_pages(1024), 32);
+        assert_eq!(target_pages(64), SEGMENT_PAGES_MIN);
+        assert_eq!(target_pages((64 << 20) / PAGE), PAGES_PER_HUGE);
+        assert_eq!(target_pages((1 << 40) / PAGE), PAGES_PER_HUGE);
+    }
+}

@@ -1,0 +1,235 @@
+//! The parts of an open database, which all handles share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use daxite_core::{Pin, Pool, pin};
+use parking_lot::Mutex;
+
+use crate::Value;
+use crate::catalog::{Catalog, KeyspaceCore};
+use crate::error::{Error, Result};
+use crate::frame::Record;
+use crate::index::Tree;
+use crate::lane::{Lane, Lanes};
+use crate::location::Location;
+use crate::reclaim::Reclaimer;
+use crate::recovery::{self, Recovered};
+use crate::segment::{PoolSeed, Segment, SegmentNo};
+use crate::space::Space;
+use crate::stats::RecoveryReport;
+use crate::stripes::Stripes;
+
+/// The name of the volume that holds the log.
+const LOG_VOLUME: &str = "log";
+/// Its logical length: what a volume can have. It is sparse.
+const LOG_BYTES: u64 = 1 << 48;
+/// A lane for so many segments of the pool, so that open ones don't fill a small pool.
+const SEGMENTS_PER_LANE: u64 = 16;
+
+pub(crate) struct Store {
+    pub space: Space,
+    pub lanes: Lanes,
+    pub stripes: Stripes,
+    pub catalog: Catalog,
+    /// Held by the one who makes room.
+    pub reclaimer: Mutex<Reclaimer>,
+    pub recovery: RecoveryReport,
+    path: PathBuf,
+    read_only: bool,
+    closed: AtomicBool,
+}
+
+impl Store {
+    /// Recovers the log of `pool`, or starts one.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`], [`Error::Io`], [`Error::Full`] if not even the empty log fits.
+    pub(crate) fn open(pool: Pool, lanes: Option<usize>) -> Result<Self> {
+        let info = pool.info();
+        let read_only = pool.is_read_only();
+        let volume = match pool.volume(LOG_VOLUME)? {
+            Some(volume) => Some(volume),
+            // Created, but for its log: the creator crashed.
+            None if read_only => None,
+            None => Some(pool.create_volume(LOG_VOLUME, LOG_BYTES)?),
+        };
+        let pool_seed = PoolSeed::new(&info.uuid);
+        let volume = volume.ok_or_else(|| Error::NotAPool {
+            path: info.path.clone(),
+            reason: "it is a pool without a log",
+        })?;
+        let recovered = recovery::recover(&pool, &volume, pool_seed)?;
+        let Recovered { segments, names, keyspaces, next_id, clock, seqno, report } = recovered;
+        let space = Space::new(pool, volume, pool_seed, segments, clock);
+        let lanes = lane_count(lanes, &space);
+        Ok(Self {
+            space,
+            lanes: Lanes::new(lanes, seqno),
+            reclaimer: Mutex::new(Reclaimer::new(Lane::new(lanes, seqno))),
+            stripes: Stripes::new(seqno),
+            catalog: Catalog::new(names, keyspaces, next_id),
+            recovery: report,
+            path: info.path,
+            read_only,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.space.pool
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// # Errors
+    /// [`Error::Closed`].
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// [`Error::ReadOnly`].
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly { path: self.path.clone() });
+        }
+        Ok(())
+    }
+
+    /// Calls `read` with the value of `key`. `None` if the key is absent.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corruption`].
+    pub(crate) fn read<R>(
+        &self,
+        keyspace: &KeyspaceCore,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check_open()?;
+        let pin = pin();
+        let found = find(keyspace, key, |no| self.space.table.get(no, &pin));
+        let Some((segment, location)) = found else { return Ok(None) };
+        Ok(Some(read(record(segment, location, key)?.value)))
+    }
+
+    /// The value of `key`, to be kept. `None` if the key is absent.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corruption`].
+    pub(crate) fn get(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Value>> {
+        self.check_open()?;
+        let pin = pin();
+        let found = find(keyspace, key, |no| self.space.table.get_arc(no, &pin));
+        let Some((segment, location)) = found else { return Ok(None) };
+        let record = record(&segment, location, key)?;
+        let start = location.offset() + (record.key_at() + key.len()) as u64;
+        let len_bytes = record.value.len();
+        Ok(Some(Value::new(segment, start, len_bytes)))
+    }
+
+    /// Counts the record at `location` as dead. `pin` was made before it left its index.
+    pub(crate) fn account_dead(&self, location: Location, pin: &Pin) {
+        // If it is not in the table any more, it was retired, and nobody counts.
+        if let Some(segment) = self.space.table.get(location.segment(), pin)
+            && segment.subtract(location.len_bytes())
+        {
+            self.space.note_dying(segment.no);
+        }
+    }
+
+    /// Takes everything out of the index of `keyspace`. The caller holds all stripes.
+    pub(crate) fn take_out(&self, keyspace: &KeyspaceCore) -> Dead {
+        // First the pin, so that no segment number comes back before the records are counted.
+        let pin = pin();
+        Dead { records: keyspace.index.take_all(), pin }
+    }
+
+    /// Counts records as dead that were taken out of an index.
+    pub(crate) fn bury(&self, dead: Dead) {
+        for location in dead.records.into_values() {
+            self.account_dead(location, &dead.pin);
+        }
+    }
+
+    /// Waits for writes that are under way, refuses later ones, and marks the pool clean.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] the second time; [`Error::Io`].
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut reclaimer = self.reclaimer.lock();
+        let _held = self.stripes.lock_all();
+        if self.closed.swap(true, Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        if !self.read_only {
+            // A seal makes any later damage detectable, and spares the next opening the work.
+            self.lanes.for_each(|lane| lane.seal(&self.space))?;
+            reclaimer.lane.seal(&self.space)?;
+        }
+        Ok(self.pool().close()?)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Otherwise a segment that was just taken out of the table would keep the pool locked
+        // until some other thread moves the epoch on.
+        self.space.let_go();
+    }
+}
+
+/// Records that are in no index any more, but still counted as live.
+pub(crate) struct Dead {
+    records: Tree,
+    pin: Pin,
+}
+
+/// The segment of `key`, by `load`, and the place in it. `None` if the key is absent.
+///
+/// The caller pinned before: first the pin, then the index, then the table, see `table.rs`.
+fn find<S>(
+    keyspace: &KeyspaceCore,
+    key: &[u8],
+    load: impl Fn(SegmentNo) -> Option<S>,
+) -> Option<(S, Location)> {
+    let mut seen = None;
+    loop {
+        let location = keyspace.index.get(key)?;
+        if let Some(segment) = load(location.segment()) {
+            return Some((segment, location));
+        }
+        // Moved since the index was read: then the index says something else now.
+        assert_ne!(seen, Some(location), "the index points to a segment that is gone");
+        seen = Some(location);
+    }
+}
+
+/// The record at `location`, which the index says is that of `key`.
+fn record<'s>(segment: &'s Segment, location: Location, key: &[u8]) -> Result<Record<'s>> {
+    let record = segment.record(location)?;
+    if record.key != key {
+        let detail = "the record has another key than the index says".to_string();
+        return Err(segment.damaged(location.offset(), detail));
+    }
+    Ok(record)
+}
+
+/// The number of lanes: as `asked`, else one per core, but few in a small pool.
+fn lane_count(asked: Option<usize>, space: &Space) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let room = usize::try_from(space.segments_max() / SEGMENTS_PER_LANE).unwrap_or(usize::MAX);
+    let lanes = asked.unwrap_or(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
+    lanes as u16
+}
+
+/// A store that is shared.
+pub(crate) type Shared = Arc<Store>;

@@ -1,0 +1,56 @@
+//! The segment table: from a number to the segment, without a lock.
+//!
+//! 1. A reader that pins, then reads a location from an index, then looks here, finds the segment
+//!    of that location or nothing: the number is given to another segment only after every pin is
+//!    gone that was alive when the first was taken out (`space.rs` waits for its last holder).
+//! 2. Nothing means that the record moved meanwhile: read the index again.
+
+use std::sync::{Arc, OnceLock};
+
+use daxite_core::{EpochCell, Pin};
+
+use crate::segment::{Segment, SegmentNo};
+
+/// Segment numbers: slots of a volume of 256 TiB.
+pub(crate) const SEGMENTS_MAX: u32 = 1 << 27;
+const LEAF: usize = 1 << 12;
+
+type Leaf = Box<[EpochCell<Segment>]>;
+
+/// Two levels; the second is made when its first segment comes.
+pub(crate) struct SegmentTable {
+    leaves: Box<[OnceLock<Leaf>]>,
+}
+
+impl SegmentTable {
+    pub(crate) fn new() -> Self {
+        Self { leaves: (0..SEGMENTS_MAX as usize / LEAF).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The segment `no`, for as long as `pin` lives.
+    pub(crate) fn get<'p>(&'p self, no: SegmentNo, pin: &'p Pin) -> Option<&'p Segment> {
+        self.leaves[no.0 as usize / LEAF].get()?[no.0 as usize % LEAF].load(pin)
+    }
+
+    /// The segment `no`, to be kept.
+    pub(crate) fn get_arc(&self, no: SegmentNo, pin: &Pin) -> Option<Arc<Segment>> {
+        self.leaves[no.0 as usize / LEAF].get()?[no.0 as usize % LEAF].load_arc(pin)
+    }
+
+    /// Puts `segment` in its place.
+    pub(crate) fn insert(&self, segment: Arc<Segment>) {
+        let no = segment.no;
+        self.cell(no).replace(Some(segment));
+    }
+
+    /// Takes segment `no` out.
+    pub(crate) fn remove(&self, no: SegmentNo) {
+        self.cell(no).replace(None);
+    }
+
+    fn cell(&self, no: SegmentNo) -> &EpochCell<Segment> {
+        let leaf = self.leaves[no.0 as usize / LEAF]
+            .get_or_init(|| (0..LEAF).map(|_| EpochCell::empty()).collect());
+        &leaf[no.0 as usize % LEAF]
+    }
+}
