@@ -325,8 +325,11 @@ impl Volume {
                 continue;
             }
             let physical = ByteRange::new(entry.physical.offset(), entry.size.bytes());
+            // Asked before flushing: a guard that is dropped meanwhile may have stored behind it.
+            // A new one cannot, since its fault waits for the slot.
+            let is_stored_to = self.0.pins.is_pinned_for_writing(logical);
             let [_] = fence(medium, [flush_range(medium, physical)])?;
-            if !self.0.pins.is_pinned_for_writing(logical) {
+            if !is_stored_to {
                 locked.set_clean(entry);
             }
         }
