@@ -5,7 +5,9 @@
 //! that bytes got two owners, or that a call panicked or hung.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use daxite_core::sim::Recorder;
 use daxite_core::{
     CreateOptions, Error, ExtentSize, HUGE, LogicalRange, OpenOptions, PAGE, Pool, Volume,
 };
@@ -121,6 +123,26 @@ fn files_of_any_length_and_any_head_are_refused_without_a_panic() {
     }
     std::fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
     assert_eq!(Pool::open(&path, &OpenOptions::default()).unwrap().info().len_bytes, 4 << 20);
+}
+
+#[test]
+fn what_a_guard_stores_during_a_sync_is_synced_by_the_next() {
+    let recorder = Arc::new(Recorder::default());
+    let pool = Pool::recorded(16 << 20, &recorder).unwrap();
+    let volume = pool.create_volume("v", 1 << 30).unwrap();
+    let guard = Mutex::new(Some(volume.map_mut(range(0, 100)).unwrap()));
+    recorder.on_fence(move |_| {
+        // The lines are flushed by now.
+        if let Some(mut guard) = guard.lock().unwrap().take() {
+            guard[0] = 1;
+        }
+    });
+    volume.sync(range(0, HUGE)).unwrap();
+    let fences = recorder.fences();
+    volume.sync(range(0, HUGE)).unwrap();
+    assert_eq!(recorder.fences(), fences + 1, "the entry stayed dirty");
+    volume.sync(range(0, HUGE)).unwrap();
+    assert_eq!(recorder.fences(), fences + 1, "and is clean now");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! 1. A caller returns only after a sync that *began* after it came in, and covered its ranges.
 //! 2. At most one sync runs at a time. Its failure is the failure of everyone whose ranges it
-//!    carried.
+//!    carried, and of all who come later: the kernel may have dropped what it could not write, so
+//!    that a later success would prove nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ struct State {
     /// Rounds that have ended.
     ended: u64,
     running: bool,
-    /// The failed rounds that someone may still have to hear of.
-    failures: Vec<(u64, Arc<io::Error>)>,
+    /// The round that failed; none after it succeeds.
+    failed: Option<(u64, Arc<io::Error>)>,
 }
 
 impl GroupSync {
@@ -46,32 +47,28 @@ impl GroupSync {
         if state.begun < my_round {
             let work = merge(std::mem::take(&mut state.waiting));
             state.begun = my_round;
-            state.running = true;
-            drop(state);
-            let result = work.into_iter().try_for_each(sync);
-            state = self.state.lock();
-            state.running = false;
-            state.ended = my_round;
-            if let Err(error) = result {
-                state.failures.push((my_round, Arc::new(error)));
+            if state.failed.is_none() {
+                state.running = true;
+                drop(state);
+                let result = work.into_iter().try_for_each(sync);
+                state = self.state.lock();
+                state.running = false;
+                state.failed = result.err().map(|error| (my_round, Arc::new(error)));
             }
-            let oldest = my_round.saturating_sub(FAILURES_KEPT);
-            state.failures.retain(|(round, _)| *round > oldest);
+            state.ended = my_round;
             self.finished.notify_all();
         }
         while state.ended < my_round {
             self.finished.wait(&mut state);
         }
-        match state.failures.iter().find(|(round, _)| *round == my_round) {
-            None => Ok(()),
-            Some((_, error)) => Err(io::Error::new(error.kind(), Arc::clone(error))),
+        match &state.failed {
+            Some((round, error)) if *round <= my_round => {
+                Err(io::Error::new(error.kind(), Arc::clone(error)))
+            }
+            _ => Ok(()),
         }
     }
 }
-
-/// How many rounds a failure stays known: a waiter that sleeps through more would miss it, so it
-/// is far more than there can be threads between waking and looking.
-const FAILURES_KEPT: u64 = 1 << 16;
 
 /// Page-aligned ranges, sorted, overlapping and adjacent ones made one.
 fn merge(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
@@ -134,10 +131,23 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_reaches_its_caller_and_nobody_later() {
+    fn a_failure_is_final_also_for_who_came_before_it() {
         let group = GroupSync::default();
-        let fail = |_| Err(io::Error::other("no"));
-        assert!(group.run(&[range(0, 1)], fail).is_err());
-        assert!(group.run(&[range(0, 1)], |_| Ok(())).is_ok());
+        let fail = |_| {
+            // Until someone waits for the next round, whose own sync would succeed.
+            while group.state.lock().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            Err(io::Error::other("no"))
+        };
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| group.run(&[range(0, 1)], fail));
+            while !group.state.lock().running {
+                std::thread::yield_now();
+            }
+            assert!(group.run(&[range(1, 1)], |_| Ok(())).is_err());
+            assert!(first.join().unwrap().is_err());
+        });
+        assert!(group.run(&[range(0, 1)], |_| Ok(())).is_err());
     }
 }

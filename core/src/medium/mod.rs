@@ -16,9 +16,8 @@ mod page_sizes;
 
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::persist::FlushInstruction;
@@ -119,9 +118,6 @@ pub(crate) struct Medium {
     _locked: Option<File>,
     path: PathBuf,
     group_sync: GroupSync,
-    /// An `msync` has failed. The kernel may have dropped what it could not write, so that a later
-    /// success would prove nothing: from then on every sync fails.
-    sync_failed: AtomicBool,
     #[cfg(feature = "sim")]
     recorder: Option<std::sync::Arc<crate::sim::Recorder>>,
 }
@@ -169,7 +165,6 @@ impl Medium {
             _locked: file,
             path,
             group_sync: GroupSync::default(),
-            sync_failed: AtomicBool::new(false),
             #[cfg(feature = "sim")]
             recorder: None,
         }
@@ -231,7 +226,8 @@ impl Medium {
     /// From now on every sync of a page-cache medium fails.
     #[cfg(test)]
     pub(crate) fn fail_syncs(&self) {
-        self.sync_failed.store(true, Ordering::Relaxed);
+        let fail = |_| Err(std::io::Error::other("on purpose"));
+        let _ = self.group_sync.run(&[ByteRange::new(Offset(0), 1)], fail);
     }
 
     /// Address of the byte at `offset`, for the modules that hold the right to dereference it.
@@ -243,16 +239,9 @@ impl Medium {
     /// here share the system's work.
     ///
     /// # Errors
-    /// [`Error::Io`] as `msync` reports it.
+    /// [`Error::Io`] as `msync` reports it, from the first failure on for ever.
     pub(crate) fn sync_to_file(&self, ranges: &[ByteRange]) -> Result<()> {
         let error = |source| Error::Io { op: "msync", path: self.path.clone(), source };
-        // ORDERING: Relaxed; a failure is final, and its own round reports it.
-        if self.sync_failed.load(Ordering::Relaxed) {
-            return Err(error(io::Error::other("an earlier sync of this pool failed")));
-        }
-        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(|source| {
-            self.sync_failed.store(true, Ordering::Relaxed);
-            error(source)
-        })
+        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(error)
     }
 }
