@@ -214,9 +214,12 @@ impl State {
         self.free_pages += run.pages;
     }
 
-    /// The run of free pages that starts at `goal`, cut to `pages_max`.
+    /// The run of free pages that starts at `goal` in a broken huge page, cut to `pages_max`.
     fn run_at(&self, goal: PageNo, pages_max: u64) -> Option<PageRun> {
         let group = self.groups.get(goal.huge().0 as usize)?;
+        if u64::from(group.count) == PAGES_PER_HUGE {
+            return None;
+        }
         let pages = group.run_from((goal.0 % PAGES_PER_HUGE) as usize) as u64;
         (pages > 0).then(|| PageRun { first: goal, pages: pages.min(pages_max) })
     }

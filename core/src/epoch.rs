@@ -97,6 +97,8 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
         // pinned, and the closure runs after their pins are gone. `T` is `Send`, so any thread
         // may drop it.
         unsafe { guard.defer_unchecked(move || old.release()) };
+        // Not kept by this thread, which may never pin again, but where any thread finds it.
+        guard.flush();
     }
 
     /// Puts `new` into the cell if it is empty; gives it back otherwise.

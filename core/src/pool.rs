@@ -169,12 +169,9 @@ impl Pool {
     /// [`Error::NotPersistentMemory`], [`Error::Io`]. The medium is unchanged in each case.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let mode = if options.read_only { Mode::ReadOnly } else { Mode::ReadWrite };
-        let mut target = Target::open(path, mode)?;
+        let target = Target::open(path, mode)?;
         target.require_superblock()?;
         let len_bytes = target.len_bytes / PAGE * PAGE;
-        if mode == Mode::ReadWrite {
-            target.fill_holes()?;
-        }
         let medium = Medium::map(target, len_bytes, mode)?;
         require_dax(&medium, options.require_dax)?;
         Self::load(medium)
@@ -422,6 +419,7 @@ impl Pool {
     /// Builds everything that is derived from the medium.
     pub(crate) fn load(medium: Medium) -> Result<Self> {
         let mut superblock = superblock::read(&medium)?;
+        medium.fill_holes(superblock.pool_bytes)?;
         let medium = Arc::new(medium);
         let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));
         for offset in SUPERBLOCK_OFFSETS {

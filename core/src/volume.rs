@@ -17,7 +17,7 @@ use crate::extent_map::{ExtentMap, Word};
 use crate::fault::{Access, Request};
 use crate::guard::{ReadGuard, WriteGuard};
 use crate::index::EntryIndex;
-use crate::persist::{fence, flush_range, store_zeros};
+use crate::persist::{fence, fence_all, flush_range, store_zeros};
 use crate::pins::PinTable;
 use crate::pool::PoolShared;
 use crate::units::{
@@ -104,6 +104,16 @@ impl VolumeShared {
     pub(crate) fn next_huge_goal(&self) -> HugeNo {
         // ORDERING: Relaxed; a hint.
         HugeNo(self.huge_goal.load(Ordering::Relaxed))
+    }
+
+    /// `range`, and all of the last page if it reaches the end of the volume: behind the end there
+    /// is nothing to keep.
+    fn with_last_page(&self, range: LogicalRange) -> LogicalRange {
+        let end = range.start + range.len_bytes;
+        match end == self.len_bytes() {
+            true => LogicalRange::new(range.start, end.next_multiple_of(PAGE) - range.start),
+            false => range,
+        }
     }
 
     /// A huge page was allocated; the next one had better be behind it.
@@ -278,7 +288,7 @@ impl Volume {
         self.0.pool.medium.require_writable()?;
         self.0.pool.require_open()?;
         self.0.check_range(range)?;
-        let parts = split_by_slot(range);
+        let parts = split_by_slot(self.0.with_last_page(range));
         if let Some(busy) = parts.clone().find(|part| self.0.pins.is_pinned(*part)) {
             return Err(Error::Busy { start: busy.start, len_bytes: busy.len_bytes });
         }
@@ -323,21 +333,26 @@ impl Volume {
     fn sync_slot(&self, slot: SlotNo, range: LogicalRange) -> Result<()> {
         let medium = &self.0.pool.medium;
         let mut locked = self.0.index.lock_slot(slot);
+        let mut flushed = Vec::new();
+        let mut clean = Vec::new();
         for entry in locked.dirty_entries() {
             let start = (slot.first_page().0 + entry.index as u64) * PAGE;
             let logical = LogicalRange::new(start, entry.size.bytes());
             if !logical.overlaps(range) {
                 continue;
             }
-            let physical = ByteRange::new(entry.physical.offset(), entry.size.bytes());
             // Asked before flushing: a guard that is dropped meanwhile may have stored behind it.
             // A new one cannot, since its fault waits for the slot.
-            let is_stored_to = self.0.pins.is_pinned_for_writing(logical);
-            let [_] = fence(medium, [flush_range(medium, physical)])?;
-            if !is_stored_to {
-                locked.set_clean(entry);
+            if !self.0.pins.is_pinned_for_writing(logical) {
+                clean.push(entry);
             }
+            let physical = ByteRange::new(entry.physical.offset(), entry.size.bytes());
+            flushed.push(flush_range(medium, physical));
         }
+        if !flushed.is_empty() {
+            fence_all(medium, flushed)?;
+        }
+        clean.into_iter().for_each(|entry| locked.set_clean(entry));
         Ok(())
     }
 

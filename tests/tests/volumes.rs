@@ -377,3 +377,14 @@ fn faults_and_punches_of_one_slot_race_and_end() {
         assert_eq!(pool.space().reserved_pages, 0);
     }
 }
+
+#[test]
+fn the_last_page_of_a_volume_comes_back_too() {
+    let pool = Pool::in_memory(8 << 20).unwrap();
+    let volume = pool.create_volume("v", 3 * PAGE + 10).unwrap();
+    volume.write(0, &pattern(3 * PAGE as usize + 10, 1)).unwrap();
+    volume.punch(range(PAGE, 2 * PAGE + 10)).unwrap();
+    let extents = volume.extents().unwrap();
+    assert_eq!(extents.len(), 1);
+    assert_eq!(extents[0].logical, range(0, PAGE));
+}

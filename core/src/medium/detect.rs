@@ -106,21 +106,6 @@ impl Target {
         Ok(())
     }
 
-    /// Puts space behind holes that a copying program may have left in the file.
-    ///
-    /// # Errors
-    /// [`Error::Io`], for example when the file system is full.
-    pub(crate) fn fill_holes(&mut self) -> Result<()> {
-        let metadata = self.file.metadata().map_err(io_error("stat", &self.path))?;
-        let backed_bytes = metadata.blocks() * 512;
-        match self.kind {
-            MediumKind::File | MediumKind::Tmpfs if backed_bytes < self.len_bytes => {
-                self.reserve_space(self.len_bytes)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// An error unless the file carries the magic of a superblock, found without mapping it.
     /// Devices cannot be read without mapping them, and pass.
     ///
@@ -188,6 +173,14 @@ fn sync_folder_of(path: &Path) -> Result<()> {
     };
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(io_error("sync the folder of", path))
+}
+
+/// Puts space behind the first `len_bytes` bytes of `file`, if it seems to lack some.
+pub(crate) fn fill_holes(file: &File, len_bytes: u64) -> io::Result<()> {
+    if file.metadata()?.blocks() * 512 >= len_bytes {
+        return Ok(());
+    }
+    Ok(fallocate(file, FallocateFlags::empty(), 0, len_bytes)?)
 }
 
 /// What a flushed and fenced store is worth on a medium of `kind`.

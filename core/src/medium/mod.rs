@@ -115,7 +115,7 @@ pub(crate) struct Medium {
     instruction: FlushInstruction,
     mode: Mode,
     /// Carries the lock for as long as the mapping lives; `None` for anonymous memory.
-    _locked: Option<File>,
+    file: Option<File>,
     path: PathBuf,
     group_sync: GroupSync,
     #[cfg(feature = "sim")]
@@ -162,7 +162,7 @@ impl Medium {
             persistence,
             instruction: FlushInstruction::detect(),
             mode,
-            _locked: file,
+            file,
             path,
             group_sync: GroupSync::default(),
             #[cfg(feature = "sim")]
@@ -215,6 +215,26 @@ impl Medium {
         match self.mode {
             Mode::ReadWrite => Ok(()),
             Mode::ReadOnly => Err(Error::ReadOnly { path: self.path.clone() }),
+        }
+    }
+
+    /// Puts space behind holes that a copying program may have left in the first `len_bytes` bytes
+    /// of the file, before anyone stores there.
+    ///
+    /// # Errors
+    /// [`Error::Io`], for example when the file system is full.
+    pub(crate) fn fill_holes(&self, len_bytes: u64) -> Result<()> {
+        match (&self.file, self.kind) {
+            (Some(file), MediumKind::File | MediumKind::Tmpfs | MediumKind::DaxFile)
+                if self.mode == Mode::ReadWrite =>
+            {
+                detect::fill_holes(file, len_bytes).map_err(|source| Error::Io {
+                    op: "reserve space in",
+                    path: self.path.clone(),
+                    source,
+                })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -178,17 +178,30 @@ pub(crate) fn fence<const N: usize>(
     medium: &Medium,
     flushed: [Flushed; N],
 ) -> Result<[Durable; N]> {
-    let ranges = flushed.each_ref().map(|token| {
+    wait(medium, &flushed)?;
+    Ok(flushed.map(|token| Durable { range: token.range, writer: token.writer }))
+}
+
+/// As [`fence`], for any number of tokens that nobody asks for again.
+///
+/// # Errors
+/// As [`fence`].
+pub(crate) fn fence_all(medium: &Medium, flushed: Vec<Flushed>) -> Result<()> {
+    wait(medium, &flushed)
+}
+
+fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
+    for token in flushed {
         assert_eq!(token.medium_id, medium.id(), "token of another medium");
-        token.range
-    });
+    }
     instructions::fence();
     #[cfg(feature = "sim")]
     record(medium, crate::sim::Recorder::fenced);
     if medium.persistence() == Persistence::Msync {
+        let ranges: Vec<ByteRange> = flushed.iter().map(|token| token.range).collect();
         medium.sync_to_file(&ranges)?;
     }
-    Ok(flushed.map(|token| Durable { range: token.range, writer: token.writer }))
+    Ok(())
 }
 
 /// Fills the memory of a new medium with `image`, which nobody follows.
