@@ -65,6 +65,8 @@ fn a_missing_file() {
     all_refuse(&path, 3, "no such file or directory");
     assert!(!fs::exists(&path).expect("looking"), "a reading command made a file");
     daxite(["info", &path]).exit(3).says("daxite create");
+    let nowhere = folder.path("no/such/folder/pool");
+    daxite(["create", &nowhere, "--size", "8M"]).exit(3).says("its folder is not there");
 }
 
 #[test]

@@ -19,12 +19,12 @@ use crate::catalog::KeyspaceCore;
 use crate::error::{Error, Result};
 use crate::frame::{FRAME_HEADER_BYTES, Kind, Record, frame_len};
 use crate::lane::{Appended, FrameRequest};
+use crate::limits::{MAX_BATCH_LEN, MAX_BATCH_RECORDS, MAX_KEY_LEN, MAX_VALUE_LEN};
 use crate::location::Location;
 use crate::segment::Tally;
 use crate::space::Purpose;
 use crate::store::Store;
 use crate::stripes::Held;
-use crate::{MAX_BATCH_LEN, MAX_KEY_LEN, MAX_VALUE_LEN};
 
 /// One write, borrowed.
 #[derive(Clone, Copy)]
@@ -201,7 +201,7 @@ fn request(ops: &[Op<'_>], after: SeqNo, removal: Purpose) -> Result<FrameReques
         }
     }
     let len_bytes = frame_len(ops.iter().map(Op::len_bytes).sum());
-    if len_bytes > MAX_BATCH_LEN || ops.len() > usize::from(u16::MAX) {
+    if len_bytes > MAX_BATCH_LEN || ops.len() > MAX_BATCH_RECORDS {
         let records = ops.len();
         return Err(Error::BatchTooLarge { len: len_bytes, records, max: MAX_BATCH_LEN });
     }

@@ -18,7 +18,7 @@ use crate::frame::{FRAME_HEADER_BYTES, Frame, Kind, Record, frame_len};
 use crate::lane::FrameRequest;
 use crate::layout::HEAD_BYTES;
 use crate::location::Location;
-use crate::reclaim::{AFTER_NOTHING, Reclaimer, Tombstones};
+use crate::reclaim::{Reclaimer, Tombstones};
 use crate::segment::{Segment, Tally};
 use crate::space::Purpose;
 use crate::store::Store;
@@ -176,7 +176,10 @@ fn frame_limit(reclaimer: &Reclaimer) -> usize {
 fn request(candidates: &[Candidate<'_>]) -> FrameRequest {
     let mut tally = Tally::default();
     let mut record_bytes = 0;
+    // The frame is later than all its records, though it orders none of them.
+    let mut after = SeqNo::default();
     for Candidate { record, .. } in candidates {
+        after = after.max(record.moved.unwrap_or_default());
         record_bytes += record.len_bytes();
         let accounted = Location::accounted(record.len_bytes() as u64);
         match record.kind {
@@ -185,5 +188,5 @@ fn request(candidates: &[Candidate<'_>]) -> FrameRequest {
         }
     }
     let len_bytes = frame_len(record_bytes) as u64;
-    FrameRequest { purpose: Purpose::Reclaim, len_bytes, after: AFTER_NOTHING, tally }
+    FrameRequest { purpose: Purpose::Reclaim, len_bytes, after, tally }
 }

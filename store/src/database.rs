@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use daxite_core::{MediumKind, PAGE, Persistence, Pool};
 
+#[cfg(doc)]
+use crate::Error;
 use crate::catalog::{KeyspaceCore, check_name, encode_id};
 use crate::commit::{Op, Scope, Verdict};
 use crate::error::Result;
@@ -20,8 +22,9 @@ use crate::{Batch, Keyspace, Options, ReclaimReport, RecoveryReport, Stats};
 /// that crashed. That is safe: every write that returned is there when it is opened again. Closing
 /// reports errors, and makes the next opening a little faster.
 ///
-/// The pool stays open, and locked, until the last [`Keyspace`], [`Iter`](crate::Iter) and
-/// [`Value`](crate::Value) is gone, too.
+/// The pool stays open, and locked, until the last clone, [`Keyspace`], [`Batch`],
+/// [`Iter`](crate::Iter) and [`Value`](crate::Value) is gone, even after closing: the bytes that
+/// values show must not change.
 #[derive(Clone)]
 pub struct Database {
     store: Shared,
@@ -196,7 +199,8 @@ impl Database {
     }
 
     /// Waits for writes that are under way, and marks the pool as closed in good order. All
-    /// handles answer [`Error::Closed`] afterwards; values stay readable.
+    /// handles answer [`Error::Closed`] afterwards; values stay readable. The file can be opened again
+    /// when the last handle and value is dropped.
     ///
     /// # Errors
     /// [`Error::Closed`] if it is closed already; [`Error::Io`]: then the next opening recovers.

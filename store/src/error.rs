@@ -182,8 +182,8 @@ impl From<daxite_core::Error> for Error {
             }
             Core::InvalidArgument(what) => Self::InvalidArgument(what),
             Core::Closed => Self::Closed,
-            // Ranges and guards are ours: the store never asks for one that is out of place.
-            other => unreachable!("the store misused a volume: {other}"),
+            // The store asks for nothing that is out of place, so someone else is in its place.
+            _ => Self::InvalidArgument("the volume `log` of the pool is used for something else"),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! 2. The checksum is seeded with the pool, the segment, its birth and the position in it. Bytes
 //!    that are stale, moved or foreign never verify, so nothing needs to be zeroed.
 //! 3. Any bytes at all may be decoded: the answer is a frame or a [`Flaw`], never a panic.
-//! 4. A frame that decodes holds exactly `record_count` records, one behind the other.
+//! 4. A frame that decodes holds exactly `record_count` records, one behind the other, and no
+//!    record brings a number that is not below that of the frame.
 
 use bytemuck::{bytes_of, pod_read_unaligned};
 use daxite_core::LINE;
@@ -189,7 +190,10 @@ impl<'a> Frame<'a> {
         }
         let frame = Self::of(&header, lines);
         let mut records = frame.records();
-        let count = records.by_ref().count();
+        let known = |(_, record): &(usize, Record<'_>)| {
+            record.moved.is_none_or(|moved| moved < frame.seqno)
+        };
+        let count = records.by_ref().take_while(known).count();
         let complete = records.at == frame.bytes.len();
         if complete && count == usize::from(frame.record_count) {
             Ok(frame)
@@ -286,7 +290,13 @@ mod tests {
 
     fn records() -> impl Strategy<Value = Vec<Owned>> {
         let bytes = |max| proptest::collection::vec(any::<u8>(), 0..max);
-        let record = (any::<u32>(), any::<bool>(), any::<Option<u64>>(), bytes(40), bytes(200));
+        let record = (
+            any::<u32>(),
+            any::<bool>(),
+            proptest::option::of(0..1u64 << 63),
+            bytes(40),
+            bytes(200),
+        );
         proptest::collection::vec(record, 1..8)
     }
 
@@ -306,6 +316,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_goes_in_comes_out(owned in records(), seqno: u64, line in 0u64..32768) {
+            let seqno = seqno | 1 << 63;
             let records = borrow(&owned);
             let bytes = encode(&records, seqno, line * LINE);
             prop_assert_eq!(bytes.len() % LINE as usize, 0);
@@ -373,6 +384,20 @@ mod tests {
         assert!(Frame::decode(&bytes, 128, SEED).is_err());
         assert!(Frame::decode(&bytes, 64, Seed(0x5eee)).is_err());
         assert_eq!(Frame::decode(&[0; 256], 64, SEED).unwrap_err(), Flaw::NoHeader);
+    }
+
+    #[test]
+    fn a_moved_record_is_older_than_its_frame() {
+        let record = |moved| Record {
+            keyspace: 1,
+            kind: Kind::Put,
+            moved: Some(SeqNo(moved)),
+            key: b"k",
+            value: b"v",
+        };
+        assert!(Frame::decode(&encode(&[record(6)], 7, 64), 64, SEED).is_ok());
+        let bytes = encode(&[record(6), record(7)], 7, 64);
+        assert_eq!(Frame::decode(&bytes, 64, SEED).unwrap_err(), Flaw::Records);
     }
 
     #[test]

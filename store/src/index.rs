@@ -95,11 +95,17 @@ impl Index {
         let low = bounds.low.as_ref().map(Vec::as_slice);
         let high = bounds.high.as_ref().map(Vec::as_slice);
         let range = tree.range::<[u8], (Bound<&[u8]>, Bound<&[u8]>)>((low, high));
-        let mut visit = |(key, location): (&Box<[u8]>, &Location)| visit(key, *location);
-        let _ = match end {
-            End::Front => range.take(count).all(&mut visit),
-            End::Back => range.rev().take(count).all(&mut visit),
-        };
+        let mut range = range.map(|(key, location)| (&**key, *location));
+        for _ in 0..count {
+            let pair = match end {
+                End::Front => range.next(),
+                End::Back => range.next_back(),
+            };
+            let Some((key, location)) = pair else { return };
+            if !visit(key, location) {
+                return;
+            }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(doc)]
+use crate::Error;
 use crate::catalog::{KeyspaceCore, encode_id};
 use crate::commit::{Op, Scope, Verdict};
 use crate::error::{CasError, Result};

@@ -24,7 +24,8 @@ pub(crate) struct Location(u64);
 impl Location {
     /// The record of `len_bytes` at `offset` of `segment`; both are multiples of 8.
     pub(crate) fn new(segment: SegmentNo, offset: u64, len_bytes: u64) -> Self {
-        debug_assert!(offset < HUGE && offset % UNIT == 0 && len_bytes % UNIT == 0);
+        debug_assert!(offset < HUGE);
+        debug_assert!(offset.is_multiple_of(UNIT) && len_bytes.is_multiple_of(UNIT));
         let position = (u64::from(segment.0) * HUGE + offset) / UNIT;
         Self(position << POSITION_SHIFT | size_class(len_bytes))
     }

@@ -48,7 +48,6 @@ use std::sync::Arc;
 
 use daxite_core::PAGE;
 
-use crate::SeqNo;
 use crate::compact::Outcome;
 use crate::error::{Error, Result};
 use crate::lane::{FrameRequest, Lane};
@@ -103,15 +102,20 @@ impl Store {
         let mut reclaimer = self.reclaimer.lock();
         self.check_open()?;
         let (purpose, frame_bytes) = (request.purpose, request.len_bytes);
+        let fits = || self.space.fits(purpose, frame_bytes);
         let mut pass = self.start_pass(purpose);
         loop {
-            self.space.sweep_patiently(|| self.space.fits(purpose, frame_bytes))?;
-            if self.space.fits(purpose, frame_bytes) {
+            self.space.sweep_patiently(fits)?;
+            if fits() {
                 return Ok(purpose);
             }
             if !self.advance(&mut reclaimer, &mut pass)? {
                 break;
             }
+        }
+        self.space.sweep_lingering(fits)?;
+        if fits() {
+            return Ok(purpose);
         }
         // Removals must go on: that is what makes room in the end.
         let is_removal = purpose != Purpose::Put;
@@ -185,7 +189,7 @@ impl Store {
     fn seal_lanes(&self, reclaimer: &mut Reclaimer, pass: &Pass) -> Result<bool> {
         let mut sealed = false;
         let mut seal = |lane: &mut Lane| {
-            let gain = lane.open_segment().map_or(0, |segment| dead_bytes(segment));
+            let gain = lane.open_segment().map_or(0, dead_bytes);
             let worth = match pass.purpose {
                 Purpose::Put => lane.open_segment().map_or(0, Segment::len_bytes) / WORTH,
                 _ => PAGE,
@@ -276,6 +280,3 @@ pub(crate) fn dead_bytes(segment: &Segment) -> u64 {
     let live = segment.live_bytes() + segment.tombstone_bytes();
     segment.extent().frozen_bytes().saturating_sub(live)
 }
-
-/// The clock of a reclaim lane says nothing about keys: records keep their numbers.
-pub(crate) const AFTER_NOTHING: SeqNo = SeqNo(0);

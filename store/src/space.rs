@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use daxite_core::{EpochCell, PAGE, PAGES_PER_HUGE, Pool, Volume, pin};
+use daxite_core::{PAGE, PAGES_PER_HUGE, Pool, Volume, pin};
 use parking_lot::Mutex;
 
 use crate::SeqNo;
 use crate::error::Result;
 use crate::numbers::FreeNumbers;
+use crate::retired::{RetiredSegments, Waiting};
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, State};
 use crate::table::SegmentTable;
 use crate::writer::{NewSegment, Writer, pages_for};
@@ -39,6 +40,8 @@ const RUN_PAGES_MIN: u64 = 16;
 const TABLE_PAGES: u64 = 2;
 /// How long to wait for readers that may have seen a segment before it was retired.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long to wait for values before a database is called full.
+const LINGER: Duration = Duration::from_millis(10);
 /// After so many attempts the waiting is done asleep.
 const SPINS: u32 = 64;
 
@@ -65,24 +68,11 @@ struct Want {
     run: u64,
 }
 
-/// A segment that was taken out of the table and waits for its readers.
-struct Retired {
-    no: SegmentNo,
-    birth: Birth,
-    huge: bool,
-    /// Held twice until every pin is gone that could have seen the segment in the table. What
-    /// holds the segment then is values, for which nobody waits.
-    seen: Arc<()>,
-    /// `None` once its last holder is gone; then only the punch is left to do.
-    segment: Option<Arc<Segment>>,
-}
-
 struct Inner {
     numbers: FreeNumbers,
     /// Those in the table.
     segments: BTreeMap<SegmentNo, Arc<Segment>>,
-    retired: Vec<Retired>,
-    punched: u64,
+    retired: RetiredSegments,
 }
 
 /// All segments.
@@ -98,15 +88,6 @@ pub(crate) struct Space {
     state: Mutex<Inner>,
     /// Sealed segments whose last record died: a hint for the next sweep.
     dying: Mutex<Vec<SegmentNo>>,
-    /// Where [`Retired::seen`] passes through, right after the segment.
-    seen: EpochCell<()>,
-}
-
-/// Segments that were retired but not punched.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Waiting {
-    pub huge: u64,
-    pub page: u64,
 }
 
 impl Space {
@@ -125,7 +106,7 @@ impl Space {
             table.insert(Arc::clone(segment));
         }
         let segments = segments.into_iter().map(|segment| (segment.no, segment)).collect();
-        let state = Inner { numbers, segments, retired: Vec::new(), punched: 0 };
+        let state = Inner { numbers, segments, retired: RetiredSegments::new() };
         Self {
             target_pages: target_pages(pool.space().total_pages),
             pool,
@@ -135,7 +116,6 @@ impl Space {
             clock: AtomicU64::new(clock.0),
             state: Mutex::new(state),
             dying: Mutex::new(Vec::new()),
-            seen: EpochCell::empty(),
         }
     }
 
@@ -256,6 +236,20 @@ impl Space {
         })
     }
 
+    /// Sweeps until there is `enough`, waiting a moment for values to be dropped: most are held only
+    /// for as long as it takes to look at them.
+    ///
+    /// # Errors
+    /// What the volume answers.
+    pub(crate) fn sweep_lingering(&self, enough: impl Fn() -> bool) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < LINGER && !enough() && !self.state.lock().retired.is_empty() {
+            std::thread::sleep(Duration::from_micros(200));
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
     /// Waits for readers without sweeping, so that what they hold goes with this.
     pub(crate) fn let_go(&self) {
         let _ = self.wait_for_readers(|_| Ok(false));
@@ -266,8 +260,7 @@ impl Space {
         let started = Instant::now();
         for attempt in 0.. {
             let mut state = self.state.lock();
-            let seen = |retired: &Retired| Arc::strong_count(&retired.seen) > 1;
-            if done(&mut state)? || !state.retired.iter().any(seen) {
+            if done(&mut state)? || !state.retired.may_be_seen() {
                 return Ok(());
             }
             drop(state);
@@ -292,23 +285,20 @@ impl Space {
     /// The births of all segments that are not punched, lowest first.
     pub(crate) fn unpunched(&self) -> Vec<Birth> {
         let state = self.state.lock();
-        let retired = state.retired.iter().map(|retired| retired.birth);
-        let mut births: Vec<_> =
-            state.segments.values().map(|segment| segment.birth).chain(retired).collect();
+        let alive = state.segments.values().map(|segment| segment.birth);
+        let mut births: Vec<_> = alive.chain(state.retired.births()).collect();
         births.sort_unstable();
         births
     }
 
     /// Segments that wait for their readers.
     pub(crate) fn waiting(&self) -> Waiting {
-        let state = self.state.lock();
-        let huge = state.retired.iter().filter(|retired| retired.huge).count() as u64;
-        Waiting { huge, page: state.retired.len() as u64 - huge }
+        self.state.lock().retired.waiting()
     }
 
     /// Segments punched since opening.
     pub(crate) fn punched(&self) -> u64 {
-        self.state.lock().punched
+        self.state.lock().retired.punched
     }
 
     /// Bytes that must be free, the floor aside, for a segment that serves `purpose`.
@@ -360,29 +350,8 @@ impl Space {
             return Ok(());
         }
         pin().flush();
-        state.retired.sort_unstable_by_key(|retired| retired.birth);
-        let mut waiting = Vec::new();
-        let mut failed = None;
-        for mut retired in std::mem::take(&mut state.retired) {
-            retired.segment = retired.segment.and_then(still_held);
-            if retired.segment.is_some() || failed.is_some() {
-                waiting.push(retired);
-                continue;
-            }
-            match self.volume.punch(retired.no.slot()) {
-                Ok(()) => {
-                    state.numbers.release(retired.no);
-                    state.punched += 1;
-                }
-                Err(daxite_core::Error::Busy { .. }) => waiting.push(retired),
-                Err(error) => {
-                    waiting.push(retired);
-                    failed = Some(error);
-                }
-            }
-        }
-        state.retired = waiting;
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        let Inner { retired, numbers, .. } = state;
+        retired.punch(&self.volume, numbers)
     }
 
     /// Retires `segment`, unless someone else just did.
@@ -393,27 +362,8 @@ impl Space {
         segment.retire();
         state.segments.remove(&segment.no);
         self.table.remove(segment.no);
-        let seen = Arc::new(());
-        self.seen.replace(Some(Arc::clone(&seen)));
-        self.seen.replace(None);
-        state.retired.push(Retired {
-            no: segment.no,
-            birth: segment.birth,
-            huge: segment.is_huge(),
-            seen,
-            segment: Some(segment),
-        });
+        state.retired.push(segment);
     }
-}
-
-/// `segment`, if someone else holds it too; otherwise drops it, and with it the pin on its bytes.
-fn still_held(segment: Arc<Segment>) -> Option<Arc<Segment>> {
-    // Out of the table, so whoever is the only holder stays it.
-    if Arc::strong_count(&segment) > 1 {
-        return Some(segment);
-    }
-    drop(Arc::into_inner(segment));
-    None
 }
 
 /// Pages that a segment of a pool of `pool_pages` is meant to have.

@@ -56,10 +56,11 @@ impl Store {
             None => Some(pool.create_volume(LOG_VOLUME, LOG_BYTES)?),
         };
         let pool_seed = PoolSeed::new(&info.uuid);
-        let volume = volume.ok_or_else(|| Error::NotAPool {
-            path: info.path.clone(),
-            reason: "it is a pool without a log",
-        })?;
+        let not_ours = |reason| Error::NotAPool { path: info.path.clone(), reason };
+        let volume = volume.ok_or_else(|| not_ours("it is a pool without a log"))?;
+        if volume.len_bytes() != LOG_BYTES {
+            return Err(not_ours("its volume `log` is none of a database"));
+        }
         let recovered = recovery::recover(&pool, &volume, pool_seed)?;
         let Recovered { segments, names, keyspaces, next_id, clock, seqno, report } = recovered;
         let space = Space::new(pool, volume, pool_seed, segments, clock);

@@ -7,8 +7,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Random, pool_path, value_of};
 use daxite::{Database, Error, Keyspace, Options};
@@ -214,9 +215,9 @@ fn a_database_on_huge_pages_is_a_map() {
 
 #[test]
 fn threads_on_disjoint_keys_do_not_disturb_each_other() {
-    for seed in 0..4 {
+    for (seed, capacity) in [(0, 5 << 20), (1, 6 << 20), (2, 16 << 20), (3, 64 << 20)] {
         let (_folder, path) = pool_path();
-        let db = Options::new().capacity(16 << 20).lanes(3).create(&path).unwrap();
+        let db = Options::new().capacity(capacity).lanes(3).create(&path).unwrap();
         let models: Vec<Model> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|thread| {
@@ -264,4 +265,61 @@ fn churn(keyspace: &Keyspace, thread: u8, seed: u64) -> Model {
         }
     }
     model
+}
+
+/// A value that proves that it is whole, and whose.
+fn self_checking(key: u64, tag: u64) -> Vec<u8> {
+    let mut value = [key.to_le_bytes(), tag.to_le_bytes()].concat();
+    value.extend(value_of(tag, 100 + tag as usize % 700));
+    value
+}
+
+fn check_whole(key: &[u8], value: &[u8]) {
+    let key = u64::from_be_bytes(key.try_into().unwrap());
+    let tag = u64::from_le_bytes(value[8..16].try_into().unwrap());
+    assert!(*value == *self_checking(key, tag), "key {key}, tag {tag}");
+}
+
+#[test]
+fn readers_see_whole_values_while_their_space_is_reclaimed() {
+    let db = Options::new().capacity(4 << 20).lanes(2).in_memory().unwrap();
+    let keyspace = &db.keyspace("k").unwrap();
+    let done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2u64)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let random = &mut Random::new(writer);
+                    for n in 0..60_000 {
+                        let key = random.below(2000) * 2 + writer;
+                        let value = self_checking(key, n);
+                        match random.below(10) {
+                            0 => drop(keyspace.remove(key.to_be_bytes()).unwrap()),
+                            _ => keyspace.insert(key.to_be_bytes(), value).unwrap(),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for reader in 0..2u64 {
+            scope.spawn(move || {
+                let random = &mut Random::new(100 + reader);
+                let mut held = VecDeque::new();
+                while !done.load(Ordering::Relaxed) {
+                    let key = random.below(4000).to_be_bytes();
+                    keyspace.get_with(key, |value| check_whole(&key, value)).unwrap();
+                    let pairs = keyspace.range(key..).take(20).map(Result::unwrap);
+                    held.extend(pairs.inspect(|(key, value)| check_whole(key, value)));
+                    while held.len() > 40 {
+                        let (key, value): (daxite::Key, daxite::Value) = held.pop_front().unwrap();
+                        check_whole(&key, &value);
+                    }
+                }
+            });
+        }
+        let ended: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.unwrap());
+    });
+    assert!(db.stats().seqno.0 > 50_000, "{:?}", db.stats());
 }

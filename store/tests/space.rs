@@ -36,7 +36,9 @@ fn fill_and_empty(capacity: u64, value_len: usize, rounds: u64) {
     for round in 0..rounds {
         let what = format!("{capacity} bytes, values of {value_len}, round {round}");
         let count = keyspace.len();
-        assert!(count * 100 >= first * 95, "{what}: {count} after {first}: {:#?}", db.stats());
+        // Of values so large that only a few fit, one may find its place broken up.
+        let enough = count * 100 >= first * 95 || count + 1 >= first;
+        assert!(enough, "{what}: {count} after {first}: {:#?}", db.stats());
         for n in 0..count {
             let same = keyspace.get_with(n.to_be_bytes(), |found| *found == *value).unwrap();
             assert_eq!(same, Some(true), "{what}: {n}");
@@ -76,10 +78,10 @@ fn a_full_pool_of_huge_pages_takes_removals_and_fills_again() {
 }
 
 #[test]
-#[ignore = "takes a minute and 1 GiB"]
+#[ignore = "takes minutes and 1 GiB"]
 fn a_full_large_pool_takes_removals_and_fills_again() {
-    for value_len in [100, 1000, 1 << 20] {
-        fill_and_empty(1 << 30, value_len, 10);
+    for (value_len, rounds) in [(100, 2), (1000, 10), (1 << 20, 10)] {
+        fill_and_empty(1 << 30, value_len, rounds);
     }
 }
 
@@ -154,7 +156,7 @@ fn a_value_that_is_held_stays_and_its_space_comes_back_later() {
     keyspace.clear().unwrap();
     db.reclaim().unwrap();
     let stats = db.stats();
-    assert!(stats.log_bytes <= 4 * 132 << 10, "{stats:#?}");
+    assert!(stats.log_bytes <= 512 << 10, "{stats:#?}");
 }
 
 #[test]

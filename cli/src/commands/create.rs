@@ -26,6 +26,10 @@ pub(crate) fn run(args: &CreateArgs, out: &mut Out) -> Outcome<()> {
         let error = io::ErrorKind::IsADirectory.into();
         return Err(Failure::io("create", path, &error));
     }
+    if path.parent().is_some_and(|folder| folder != "" && !folder.is_dir()) {
+        let error = io::ErrorKind::NotFound.into();
+        return Err(Failure::io("create", path, &error).hint("its folder is not there"));
+    }
     let mut options = Options::new().force(args.force).require_dax(args.require_dax);
     match args.size {
         Some(size) => options = options.capacity(size),

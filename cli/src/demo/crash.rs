@@ -5,7 +5,8 @@
 //! that was acknowledged for it, or the value of that one write.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ use super::{read, writes};
 const LIFE: Duration = Duration::from_millis(1200);
 /// … unless it has acknowledged so many writes before.
 const ACKS_MAX: u64 = 100_000;
+/// The number of the signal that cannot be handled.
+const SIGKILL: i32 = 9;
 /// What the writes are made of.
 const SEED: u64 = 20_26;
 
@@ -89,20 +92,23 @@ fn kill_a_writer(path: &Path) -> Outcome<Killed> {
         .spawn()
         .map_err(|error| trouble("start", error))?;
     let heard = listen(&mut writer);
-    // It may have ended by itself; killing it then does nothing.
+    // Where listening failed it is still alive; where it ended by itself this does nothing.
     let _ = writer.kill();
-    writer.wait().map_err(|error| trouble("wait for", error))?;
+    let status = writer.wait().map_err(|error| trouble("wait for", error))?;
     let killed = heard.map_err(|error| trouble("listen to", error))?;
-    match killed.acknowledged {
-        0 => Err(Failure::broken_promise("the writing process wrote nothing")),
-        _ => Ok(killed),
+    match status.signal() {
+        Some(SIGKILL) if killed.acknowledged > 0 => Ok(killed),
+        _ => {
+            let error = io::Error::other(format!("it ended by itself, {status}"));
+            Err(trouble("kill", error).hint("the pool may be too small; try a larger --size"))
+        }
     }
 }
 
 /// Reads acknowledgements, kills in the middle, and reads those that were still under way.
-fn listen(writer: &mut Child) -> std::io::Result<Killed> {
+fn listen(writer: &mut Child) -> io::Result<Killed> {
     let bar = progress::spinner();
-    let acks = writer.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    let acks = writer.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut acks = BufReader::new(acks);
     let mut acknowledged = 0;
     let mut first = None;

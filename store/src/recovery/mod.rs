@@ -1,7 +1,7 @@
 //! Recovery: from the log on the medium to segments, keyspaces and indexes in DRAM.
 //!
 //! Two steps for each segment, each in parallel: first look at everything (`scan.rs`), then act.
-//! So if anything is damaged, nothing was changed.
+//! So if a segment is damaged, nothing was changed.
 //!
 //! 1. A segment that was not sealed is sealed behind its last valid frame. Nothing is ever appended
 //!    behind a tear.
@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use daxite_core::{Appender, Extent, HUGE, LINE, Pool, Volume};
+use daxite_core::{Appender, Extent, HUGE, LINE, Pool, PoolInfo, Volume};
 
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
@@ -62,25 +62,20 @@ impl Slot {
 /// Recovers the log on `volume`.
 ///
 /// # Errors
-/// [`Error::Corruption`](crate::Error::Corruption) if there are bytes that no crash leaves behind; nothing was changed then.
+/// [`Error::Corruption`](crate::Error::Corruption) if there are bytes that no crash leaves behind;
 /// [`Error::Io`](crate::Error::Io).
 pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Recovered> {
     let started = Instant::now();
-    let info = pool.info();
-    let mut report = RecoveryReport { was_clean: info.was_clean, ..RecoveryReport::default() };
     let numbers = slots(volume)?;
     let slots = in_parallel(numbers.iter().copied().collect(), |no| look(volume, seed, no))?;
-    let mut clock = Birth(info.opens << 32);
+    let mut seen = Seen::new(&pool.info());
     for slot in slots.iter().flatten() {
         if let Finding::Segment(found) = &slot.finding {
-            if found.birth.0 >> 32 > info.opens {
-                let detail = "the segment is from the future".to_string();
-                return Err(damaged(slot.no, &slot.extent, 0, detail));
-            }
-            clock = clock.max(found.birth);
-            count(&mut report, found, &slot.extent);
+            let seen = seen.take_in(found, &slot.extent);
+            seen.map_err(|detail| damaged(slot.no, &slot.extent, 0, detail.to_string()))?;
         }
     }
+    let Seen { mut report, clock, seqno, .. } = seen;
     // All segments found count as sealed now, which is after all their births.
     let clock = Birth(clock.0 + 1);
     let writable = !pool.is_read_only();
@@ -100,7 +95,7 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
         names: replayed.names,
         keyspaces: replayed.keyspaces,
         next_id: replayed.next_id,
-        seqno: replayed.seqno,
+        seqno,
         segments,
         clock,
         report,
@@ -121,15 +116,42 @@ fn look(volume: &Volume, seed: PoolSeed, no: SegmentNo) -> Result<Option<Slot>> 
     Ok(Some(Slot { no, appender, extent, finding }))
 }
 
-fn count(report: &mut RecoveryReport, found: &Found, extent: &Extent) {
-    report.segments += 1;
-    report.sealed += u64::from(found.sealed);
-    report.headers_from_copy += u64::from(found.from_copy);
-    report.torn_tails += u64::from(found.torn_bytes.is_some());
-    report.dropped_bytes += found.torn_bytes.unwrap_or(0);
-    report.frames += found.frames;
-    report.records += found.records;
-    report.bytes += extent.len_bytes();
+/// What all segments together amount to.
+struct Seen {
+    report: RecoveryReport,
+    /// How often the pool was opened for writing.
+    opens: u64,
+    /// The latest moment.
+    clock: Birth,
+    /// The highest sequence number.
+    seqno: SeqNo,
+}
+
+impl Seen {
+    fn new(info: &PoolInfo) -> Self {
+        let report = RecoveryReport { was_clean: info.was_clean, ..RecoveryReport::default() };
+        Self { report, opens: info.opens, clock: Birth(info.opens << 32), seqno: SeqNo::default() }
+    }
+
+    /// # Errors
+    /// What is wrong with a segment that cannot be.
+    fn take_in(&mut self, found: &Found, extent: &Extent) -> Result<(), &'static str> {
+        // The counter of the lower half never runs full.
+        if found.birth.0 >> 32 > self.opens || found.birth.0 as u32 == u32::MAX {
+            return Err("the segment was born in the future");
+        }
+        self.clock = self.clock.max(found.birth);
+        self.seqno = self.seqno.max(found.last_seqno);
+        self.report.segments += 1;
+        self.report.sealed += u64::from(found.sealed);
+        self.report.headers_from_copy += u64::from(found.from_copy);
+        self.report.torn_tails += u64::from(found.torn_bytes.is_some());
+        self.report.dropped_bytes += found.torn_bytes.unwrap_or(0);
+        self.report.frames += found.frames;
+        self.report.records += found.records;
+        self.report.bytes += extent.len_bytes();
+        Ok(())
+    }
 }
 
 /// Makes a sealed segment of what was found.

@@ -4,7 +4,7 @@
 //! of each key decides, and the indexes are built in key order. Memory is a few words per record,
 //! dead ones included.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,13 +24,14 @@ pub(super) struct Replayed {
     pub names: Index,
     pub keyspaces: Vec<KeyspaceCore>,
     pub next_id: u32,
-    pub seqno: SeqNo,
     pub live: u64,
 }
 
 /// One record, as far as it matters here.
 struct Entry<'s> {
     keyspace: u32,
+    /// The first bytes of the key, which mostly decide without reading it.
+    head: u64,
     key: &'s [u8],
     seqno: SeqNo,
     /// `None` for a tombstone.
@@ -38,9 +39,24 @@ struct Entry<'s> {
 }
 
 impl Entry<'_> {
-    fn order(&self) -> (u32, &[u8], Reverse<SeqNo>) {
-        (self.keyspace, self.key, Reverse(self.seqno))
+    /// By keyspace and key, the newest first.
+    fn order(&self, other: &Self) -> Ordering {
+        let heads = (self.keyspace, self.head).cmp(&(other.keyspace, other.head));
+        heads.then_with(|| self.key.cmp(other.key)).then_with(|| other.seqno.cmp(&self.seqno))
     }
+
+    fn same_key(&self, other: &Self) -> bool {
+        self.keyspace == other.keyspace && self.head == other.head && self.key == other.key
+    }
+}
+
+/// The first 8 bytes of `key` as a number; what is missing counts as zero. Ordered as keys are,
+/// but for keys with equal heads.
+fn head(key: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let len = key.len().min(8);
+    head[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(head)
 }
 
 /// Replays the frames of `segments`, all of which verify, and counts what lives in them.
@@ -53,21 +69,19 @@ pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
         .map(|share| share.iter().map(|segment| &**segment).collect())
         .collect();
     let shares = in_parallel(shares, |share| Ok(entries(&share)))?;
-    let mut seqno = SeqNo::default();
     let mut ids = CATALOG;
     let mut merged: Vec<Entry<'_>> = Vec::new();
     for share in shares {
-        seqno = seqno.max(share.seqno);
         ids = ids.max(share.id_max);
         merged.extend(share.entries);
     }
     // Stable, because that recognises the sorted shares and merges them.
-    merged.sort_by(|a, b| a.order().cmp(&b.order()));
-    merged.dedup_by(|later, first| (later.keyspace, later.key) == (first.keyspace, first.key));
+    merged.sort_by(Entry::order);
+    merged.dedup_by(|older, newest| older.same_key(newest));
     merged.retain(|entry| entry.location.is_some());
 
     let by_no: BTreeMap<_, _> = segments.iter().map(|segment| (segment.no, &**segment)).collect();
-    let mut trees: BTreeMap<u32, Vec<(Box<[u8]>, Location)>> = BTreeMap::new();
+    let mut trees: BTreeMap<u32, Found> = BTreeMap::new();
     for Entry { keyspace, key, location, .. } in merged {
         let location = location.expect("tombstones are gone");
         trees.entry(keyspace).or_default().push((Box::from(key), location));
@@ -95,28 +109,28 @@ pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
         names: Index::new(names.into_iter().collect()),
         keyspaces: keyspaces.into_values().collect(),
         next_id: ids.saturating_add(1),
-        seqno,
         live,
     })
 }
 
+/// What is found in a keyspace, by key.
+type Found = Vec<(Box<[u8]>, Location)>;
+
 /// The records of some segments.
 struct Share<'s> {
     entries: Vec<Entry<'s>>,
-    seqno: SeqNo,
     /// The highest number of a keyspace.
     id_max: u32,
 }
 
 /// The records of `segments` in order. Tombstones are counted where they are.
 fn entries<'s>(segments: &[&'s Segment]) -> Share<'s> {
-    let mut share = Share { entries: Vec::new(), seqno: SeqNo::default(), id_max: CATALOG };
+    let mut share = Share { entries: Vec::new(), id_max: CATALOG };
     for segment in segments {
         let mut tally = Tally::default();
         let bytes = segment.bytes();
         let mut at = HEAD_BYTES as usize;
         while let Some(frame) = bytes.get(at..).and_then(Frame::decode_trusted) {
-            share.seqno = share.seqno.max(frame.seqno);
             for (record_at, record) in frame.records() {
                 let len_bytes = record.len_bytes() as u64;
                 let offset = (at + record_at) as u64;
@@ -128,16 +142,15 @@ fn entries<'s>(segments: &[&'s Segment]) -> Share<'s> {
                     }
                 };
                 let seqno = record.moved.unwrap_or(frame.seqno);
-                share.seqno = share.seqno.max(seqno);
                 share.id_max = share.id_max.max(record.keyspace);
                 let (keyspace, key) = (record.keyspace, record.key);
-                share.entries.push(Entry { keyspace, key, seqno, location });
+                share.entries.push(Entry { keyspace, head: head(key), key, seqno, location });
             }
             at += frame.len_bytes();
         }
         segment.add(&tally);
     }
-    share.entries.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+    share.entries.sort_unstable_by(Entry::order);
     share
 }
 
