@@ -2,3 +2,33 @@
 //!
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
+
+use std::collections::BTreeMap;
+
+use daxite::{Database, Error};
+
+/// All that a store holds: value by keyspace and key.
+pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// Reads a whole store, and checks that the lengths of its keyspaces agree.
+///
+/// # Errors
+/// What reading answers.
+pub fn contents(database: &Database) -> Result<Contents, Error> {
+    let mut contents = Contents::new();
+    for name in database.keyspaces() {
+        let keyspace = database.get_keyspace(&name)?.expect("a keyspace by its name");
+        for pair in keyspace.iter() {
+            let (key, value) = pair?;
+            contents.insert((name.clone(), key.to_vec()), value.to_vec());
+        }
+        let counted = contents.keys().filter(|(of, _)| *of == name).count();
+        assert_eq!(keyspace.len(), counted as u64, "the length of {name}");
+    }
+    Ok(contents)
+}
+
+/// The seed that crash tests begin with: `DAXITE_CRASH_SEED`, so that a failure can be replayed.
+pub fn crash_seed() -> u64 {
+    std::env::var("DAXITE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}

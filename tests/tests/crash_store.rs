@@ -7,17 +7,14 @@
 //! from the caches, is read, and then loses the power. A failure prints what replays it:
 //! `DAXITE_CRASH_SEED=N cargo test -p daxite-tests --test crash_store`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use daxite::{Database, Error, Options};
 use daxite_core::Pool;
 use daxite_core::sim::{CrashPoint, Recorder};
+use daxite_tests::{Contents, contents, crash_seed};
 use parking_lot::Mutex;
-
-/// Keyspace, key, value.
-type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 #[derive(Clone, Default)]
 struct Expectation {
@@ -47,20 +44,6 @@ impl Expectation {
             },
         ))
     }
-}
-
-fn contents(database: &Database) -> Result<Contents, Error> {
-    let mut contents = Contents::new();
-    for name in database.keyspaces() {
-        let keyspace = database.get_keyspace(&name)?.expect("a keyspace by its name");
-        for pair in keyspace.iter() {
-            let (key, value) = pair?;
-            contents.insert((name.clone(), key.to_vec()), value.to_vec());
-        }
-        let counted = contents.keys().filter(|(of, _)| *of == name).count();
-        assert_eq!(keyspace.len(), counted as u64, "the length of {name}");
-    }
-    Ok(contents)
 }
 
 fn open(pool: Pool) -> Result<Database, Error> {
@@ -260,14 +243,9 @@ impl Run {
     }
 }
 
-/// The seed to begin with, so that a failure can be replayed.
-fn seed() -> u64 {
-    std::env::var("DAXITE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
-}
-
 #[test]
 fn short_records_survive_a_crash_anywhere() {
-    for seed in seed()..seed() + 2 {
+    for seed in crash_seed()..crash_seed() + 2 {
         let mut run = Run::start(seed, 4 << 20, 10);
         (0..30).for_each(|_| run.one_operation(100));
         assert!(run.check.states.load(Ordering::Relaxed) > 300, "hardly anything was explored");
@@ -276,7 +254,7 @@ fn short_records_survive_a_crash_anywhere() {
 
 #[test]
 fn segments_that_fill_and_come_back_survive_a_crash_anywhere() {
-    let mut run = Run::start(seed(), 4 << 20, 3);
+    let mut run = Run::start(crash_seed(), 4 << 20, 3);
     // Long values fill segments of 128 KiB, and their updates leave dead ones behind.
     (0..60).for_each(|_| run.one_operation(60_000));
     run.step(|_| {}, || run.database.reclaim().unwrap());

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daxite_core::sim::{CrashPoint, Recorder};
 use daxite_core::{Error, HUGE, LogicalRange, PAGE, Pool, Volume};
+use daxite_tests::crash_seed;
 use parking_lot::Mutex;
 
 /// What the volumes must hold: a fill byte for each page that is not a hole.
@@ -180,14 +181,9 @@ impl Run {
     }
 }
 
-/// The seed to begin with, so that a failure can be replayed.
-fn seed() -> u64 {
-    std::env::var("DAXITE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
-}
-
 #[test]
 fn a_pool_of_pages_survives_a_crash_anywhere() {
-    for seed in seed()..seed() + 3 {
+    for seed in crash_seed()..crash_seed() + 3 {
         let run = Run::start(seed, 4 << 20, 24);
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         (0..25).for_each(|_| run.one_operation(&mut state));
@@ -197,7 +193,7 @@ fn a_pool_of_pages_survives_a_crash_anywhere() {
 
 #[test]
 fn a_pool_with_huge_pages_survives_a_crash_anywhere() {
-    let seed = seed();
+    let seed = crash_seed();
     let run = Run::start(seed, 12 << 20, 6);
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..40).for_each(|_| run.one_operation(&mut state));

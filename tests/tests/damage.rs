@@ -8,34 +8,20 @@
 //!
 //! `DAXITE_DAMAGE_STEP=1` flips every byte instead of a sample.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use daxite::{Database, Error, Options};
 use daxite_core::{PAGE, Pool};
+use daxite_tests::{Contents, contents};
 
 const POOL_BYTES: u64 = 4 << 20;
 /// No opening of such a pool takes longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
-
 struct Subject {
     image: Vec<u8>,
     contents: Contents,
-}
-
-fn contents(database: &Database) -> Result<Contents, Error> {
-    let mut contents = Contents::new();
-    for name in database.keyspaces() {
-        let keyspace = database.get_keyspace(&name)?.expect("a keyspace by its name");
-        for pair in keyspace.iter() {
-            let (key, value) = pair?;
-            contents.insert((name.clone(), key.to_vec()), value.to_vec());
-        }
-    }
-    Ok(contents)
 }
 
 /// A store with some history: overwritten and removed keys, batches, several segments.
