@@ -1,81 +1,140 @@
 //! What the DAX layer counts, for observers and for tests that must not believe but see.
 //!
-//! Counters move only in faults, waits and entry changes, never per record or per read of a
-//! mapped extent, so sharing them costs nothing that matters.
+//! Counters move only in faults, waits, upgrades and entry changes, never per record or per lookup
+//! of an extent that is mapped already, so sharing them costs nothing that matters.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::entry::{Entry, EntryCounts};
-use crate::units::ExtentSize;
+use crate::units::{ExtentSize, PageNo};
 
-/// Why a 2 MiB fault went on at 4 KiB. Not an error: the caller goes on.
-///
-/// Source: the conditions for `VM_FAULT_FALLBACK` in `dax_iomap_pmd_fault`, as far as they exist
-/// where nothing is mapped at a user's address: a volume has no virtual colour.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum FallbackReason {
-    /// The request covers only part of the slot, and asked for no more.
-    RangeTooShort,
-    /// The slot reaches past the end of the volume.
-    PastEnd,
-    /// The slot has a 4 KiB entry; 4 KiB entries are favoured.
-    SmallerEntry,
-    /// The slot has 4 KiB extents.
-    ExtentTooShort,
-    /// No whole huge page is free.
-    NoHugePage,
+/// An enum whose values have names and are counted: all of them in order, and how each is shown.
+macro_rules! counted {
+    ($(#[$about:meta])* $name:ident { $($(#[$note:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$note])* $value,)+
+        }
+
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$value),+];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $(Self::$value => $text,)+
+                })
+            }
+        }
+    };
 }
 
-impl FallbackReason {
-    /// All reasons, in the order in which they are checked.
-    pub const ALL: [Self; 5] = [
-        Self::RangeTooShort,
-        Self::PastEnd,
-        Self::SmallerEntry,
-        Self::ExtentTooShort,
-        Self::NoHugePage,
-    ];
-}
-
-impl fmt::Display for FallbackReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RangeTooShort => "range-too-short",
-            Self::PastEnd => "past-end",
-            Self::SmallerEntry => "smaller-entry",
-            Self::ExtentTooShort => "extent-too-short",
-            Self::NoHugePage => "no-huge-page",
-        })
+counted! {
+    /// What a fault is for.
+    Access {
+        /// Reading; holes stay holes.
+        Read = "read",
+        /// Writing; holes get extents of zeros, and the entry becomes dirty.
+        Write = "write",
+        /// Appending to a hole; it gets an extent whose bytes the caller owns and persists itself.
+        Append = "append",
+        /// Taking over what an earlier life appended; holes stay holes.
+        Adopt = "adopt",
     }
 }
 
-/// Faults of a pool since it was opened.
+counted! {
+    /// How a fault ended.
+    FaultOutcome {
+        /// Answered by a 2 MiB extent.
+        Huge = "huge",
+        /// Answered by 4 KiB extents.
+        Page = "page",
+        /// Answered by the shared zero extent: a hole of the whole slot.
+        HugeZero = "huge-zero",
+        /// Answered by a page of the shared zero extent.
+        PageZero = "page-zero",
+        /// Refused, with an error.
+        Failed = "failed",
+    }
+}
+
+counted! {
+    /// Why a 2 MiB fault went on at 4 KiB. Not an error: the caller goes on.
+    ///
+    /// In the order in which they are checked. Source: the conditions for `VM_FAULT_FALLBACK` in
+    /// `dax_iomap_pmd_fault`, as far as they exist where nothing is mapped at a user's address:
+    /// docs/decisions/0007-kernel-dax-bugs.md says what became of the others.
+    FallbackReason {
+        /// The request covers only part of the slot, and asked for no more.
+        RangeTooShort = "range-too-short",
+        /// The slot reaches past the end of the volume.
+        PastEnd = "past-end",
+        /// The slot has a 4 KiB entry; 4 KiB entries are favoured.
+        SmallerEntry = "smaller-entry",
+        /// The slot has 4 KiB extents.
+        ExtentTooShort = "extent-too-short",
+        /// No whole huge page is free.
+        NoHugePage = "no-huge-page",
+    }
+}
+
+counted! {
+    /// Why 4 KiB extents were not upgraded to a 2 MiB one. Not an error: nothing was changed.
+    Refusal {
+        /// The slot reaches past the end of the volume.
+        PastEnd = "past-end",
+        /// Operations inside the slot did not end in time.
+        InUse = "in-use",
+        /// Fewer pages are mapped than asked for.
+        TooFewPages = "too-few-pages",
+        /// The pages would have to be moved, and a guard reaches them.
+        Pinned = "pinned",
+        /// The pages would have to be moved, and no whole huge page is free.
+        NoHugePage = "no-huge-page",
+    }
+}
+
+/// What the DAX layer of a pool did since it was opened.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct FaultCounts {
-    /// Answered by a 2 MiB extent.
-    pub huge: u64,
-    /// Answered by 4 KiB extents.
-    pub page: u64,
-    /// Answered by the shared zero extent.
-    pub zero: u64,
     /// Extents that a fault allocated: 2 MiB.
     pub allocated_huge: u64,
     /// Extents that a fault allocated: 4 KiB.
     pub allocated_pages: u64,
     /// 2 MiB entries that made way for 4 KiB entries.
     pub downgrades: u64,
+    /// Slots whose pages were one aligned run and became a 2 MiB extent where they are.
+    pub upgraded_in_place: u64,
+    /// Slots whose pages were moved to a whole huge page.
+    pub relocated: u64,
     /// Sleeps on a locked entry.
     pub waits: u64,
     /// Wake-ups sent.
     pub wakes: u64,
-    /// 2 MiB faults that went on at 4 KiB, by reason, in the order of [`FallbackReason::ALL`].
+    faults: [[u64; FaultOutcome::ALL.len()]; Access::ALL.len()],
     fallbacks: [u64; FallbackReason::ALL.len()],
+    refusals: [u64; Refusal::ALL.len()],
 }
 
 impl FaultCounts {
+    /// Faults for `access` that ended with `outcome`. What is found by a lookup, without a fault, is
+    /// not counted.
+    pub fn faults(&self, access: Access, outcome: FaultOutcome) -> u64 {
+        self.faults[access as usize][outcome as usize]
+    }
+
+    /// Faults that ended with `outcome`, whatever they were for.
+    pub fn outcomes(&self, outcome: FaultOutcome) -> u64 {
+        self.faults.iter().map(|of_access| of_access[outcome as usize]).sum()
+    }
+
     /// How many 2 MiB faults fell back for `reason`.
     pub fn fallbacks(&self, reason: FallbackReason) -> u64 {
         self.fallbacks[reason as usize]
@@ -85,20 +144,26 @@ impl FaultCounts {
     pub fn all_fallbacks(&self) -> u64 {
         self.fallbacks.iter().sum()
     }
+
+    /// How many upgrades were refused for `reason`.
+    pub fn refusals(&self, reason: Refusal) -> u64 {
+        self.refusals[reason as usize]
+    }
 }
 
 /// The counters of one pool.
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub huge: Counter,
-    pub page: Counter,
-    pub zero: Counter,
     pub allocated_huge: Counter,
     pub allocated_pages: Counter,
     pub downgrades: Counter,
+    pub upgraded_in_place: Counter,
+    pub relocated: Counter,
     pub waits: Counter,
     pub wakes: Counter,
+    faults: [[Counter; FaultOutcome::ALL.len()]; Access::ALL.len()],
     fallbacks: [Counter; FallbackReason::ALL.len()],
+    refusals: [Counter; Refusal::ALL.len()],
     /// Entries by size and kind: 4 KiB empty, zero, mapping, then 2 MiB.
     entries: [[Counter; 3]; 2],
 }
@@ -123,8 +188,16 @@ impl Counter {
 }
 
 impl Counters {
+    pub(crate) fn faulted(&self, access: Access, outcome: FaultOutcome) {
+        self.faults[access as usize][outcome as usize].add(1);
+    }
+
     pub(crate) fn fell_back(&self, reason: FallbackReason) {
         self.fallbacks[reason as usize].add(1);
+    }
+
+    pub(crate) fn refused(&self, reason: Refusal) {
+        self.refusals[reason as usize].add(1);
     }
 
     /// An entry of `size` came, went, or changed its kind.
@@ -140,7 +213,7 @@ impl Counters {
     pub(crate) fn entry_counts(&self) -> EntryCounts {
         let mut counts = EntryCounts::default();
         for size in [ExtentSize::Page, ExtentSize::Huge] {
-            for entry in [Entry::Empty, Entry::Zero, Entry::Mapping(crate::units::PageNo(0))] {
+            for entry in [Entry::Empty, Entry::Zero, Entry::Mapping(PageNo(0))] {
                 *counts.of(entry, size) = self.entries_of(size, entry).get();
             }
         }
@@ -149,15 +222,16 @@ impl Counters {
 
     pub(crate) fn fault_counts(&self) -> FaultCounts {
         FaultCounts {
-            huge: self.huge.get(),
-            page: self.page.get(),
-            zero: self.zero.get(),
             allocated_huge: self.allocated_huge.get(),
             allocated_pages: self.allocated_pages.get(),
             downgrades: self.downgrades.get(),
+            upgraded_in_place: self.upgraded_in_place.get(),
+            relocated: self.relocated.get(),
             waits: self.waits.get(),
             wakes: self.wakes.get(),
+            faults: self.faults.each_ref().map(|counters| counters.each_ref().map(Counter::get)),
             fallbacks: self.fallbacks.each_ref().map(Counter::get),
+            refusals: self.refusals.each_ref().map(Counter::get),
         }
     }
 

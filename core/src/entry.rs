@@ -160,6 +160,15 @@ pub struct EntryCounts {
 }
 
 impl EntryCounts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.page_empty += other.page_empty;
+        self.page_zero += other.page_zero;
+        self.page_mapping += other.page_mapping;
+        self.huge_empty += other.huge_empty;
+        self.huge_zero += other.huge_zero;
+        self.huge_mapping += other.huge_mapping;
+    }
+
     /// The counter of `entry` at `size`.
     pub(crate) fn of(&mut self, entry: Entry, size: ExtentSize) -> &mut u64 {
         match (size, entry) {

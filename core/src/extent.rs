@@ -12,10 +12,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use crate::counters::Access;
 use crate::error::{Error, Result};
-use crate::fault::{Access, Request};
-use crate::guard::Pinned;
+use crate::fault::Request;
+use crate::guard::{Faulted, Pinned};
 use crate::medium::Mode;
 use crate::persist::{Durable, Flushed, Writer, fence, flush_range, store_lines};
 use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset};
@@ -45,9 +47,12 @@ impl Extent {
     pub(crate) fn fault(
         volume: &Arc<VolumeShared>,
         request: Request,
+        deadline: Option<Instant>,
     ) -> Result<Option<(Appender, Arc<Self>)>> {
         debug_assert!(matches!(request.access, Access::Append | Access::Adopt));
-        let Ok(pinned) = Pinned::fault(volume, request)? else { return Ok(None) };
+        let Faulted::Pinned(pinned) = Pinned::fault(volume, request, deadline)? else {
+            return Ok(None);
+        };
         let end = pinned.physical.len_bytes;
         // ORDERING: Relaxed; the numbers only have to differ.
         let mapping_id = NEXT_MAPPING_ID.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +73,7 @@ impl Extent {
 
     /// The range of the volume that it answers for.
     pub fn logical(&self) -> LogicalRange {
-        self.pinned.logical
+        self.pinned.logical()
     }
 
     /// Where it is in the pool.

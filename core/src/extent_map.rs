@@ -16,7 +16,7 @@
 //!
 //! Knows nothing of entries, guards or the log.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::units::{
-    ExtentSize, HUGE, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -234,6 +234,98 @@ impl ExtentMap {
         Ok(())
     }
 
+    /// The slots of `slots` that are not holes, in order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify.
+    pub(crate) fn mapped_slots(&self, slots: RangeInclusive<SlotNo>) -> Result<Vec<SlotNo>> {
+        let mut mapped = Vec::new();
+        self.add_mapped_slots(self.root, ROOT_LEVEL, 0, &slots, &mut mapped)?;
+        Ok(mapped)
+    }
+
+    /// Adds those under `table`, whose first word is number `first_index` of its level.
+    fn add_mapped_slots(
+        &self,
+        table: PageNo,
+        level: u32,
+        first_index: u64,
+        slots: &RangeInclusive<SlotNo>,
+        mapped: &mut Vec<SlotNo>,
+    ) -> Result<()> {
+        let shift = 9 * (level - 1);
+        let first = (slots.start().0 >> shift).max(first_index);
+        let last = (slots.end().0 >> shift).min(first_index + WORDS - 1);
+        for index in first..=last {
+            match self.load(table, level, index)? {
+                Word::Hole => {}
+                Word::Table(child) if level > 1 => {
+                    self.add_mapped_slots(child, level - 1, index * WORDS, slots, mapped)?;
+                }
+                _ => mapped.push(SlotNo(index)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages of `slot` by their position, where it has a table of them; `None` where it has not.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify.
+    pub(crate) fn pages(&self, slot: SlotNo) -> Result<Option<Vec<Option<PageNo>>>> {
+        let Word::Table(table) = self.slot(slot)? else { return Ok(None) };
+        let page = |index: u64| match self.load(table, 0, slot.first_page().0 + index)? {
+            Word::Page(page) => Ok(Some(page)),
+            _ => Ok(None),
+        };
+        (0..WORDS).map(page).collect::<Result<_>>().map(Some)
+    }
+
+    /// Makes the table of `slot`, whose 512 pages are one aligned run, that huge page, by one word.
+    /// The caller holds the slot.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; [`Error::Io`], and the map says what it said before.
+    pub(crate) fn join_pages(&self, slot: SlotNo, first: PageNo) -> Result<()> {
+        let _changing = self.changing.lock();
+        let table = self.replace_table(slot, first)?;
+        self.allocator.release(PageRun { first: table, pages: 1 });
+        Ok(())
+    }
+
+    /// Makes `slot`, which has a table, the huge page that is reserved, and frees what the table
+    /// named. The huge page holds the same bytes, durably. The caller holds the slot alone, and no
+    /// guard reaches its pages.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; [`Error::Io`], and the map says what it said before, but the medium may
+    /// say either: nothing is freed.
+    pub(crate) fn move_pages(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
+        let pages = self.pages(slot)?.unwrap_or_default();
+        let _changing = self.changing.lock();
+        let first = reserved.into_mapped().first;
+        let table = self.replace_table(slot, first)?;
+        for page in pages.into_iter().flatten().chain([table]) {
+            self.allocator.release(PageRun { first: page, pages: 1 });
+        }
+        Ok(first)
+    }
+
+    /// Persists a huge page in place of the table of `slot`, and says which page the table was.
+    fn replace_table(&self, slot: SlotNo, first: PageNo) -> Result<PageNo> {
+        let slots = self.table_of_slots(slot)?;
+        let Word::Table(table) = self.load(slots, 1, slot.0)? else {
+            unreachable!("a slot without a table is upgraded")
+        };
+        let replaced = self.persist(slots, 1, slot.0, Word::Huge(first));
+        if replaced.is_err() {
+            // Nobody will be told that the medium is fine again; what is visible stays consistent.
+            let word = self.encode(1, slot.0, Word::Table(table));
+            let _lost = store_word(&self.medium, word_offset(slots, slot.0), word);
+        }
+        replaced.map(|()| table)
+    }
+
     /// Calls `visit` for every extent in logical order, and `visit_table` for every table. The
     /// visitors must not change the map.
     ///
@@ -264,12 +356,8 @@ impl ExtentMap {
             Err(Error::Corrupt { what: "page", offset: first.0.saturating_mul(PAGE), detail })
         };
         self.walk(&mut |table| claim(table, ExtentSize::Page), &mut |extent| {
-            let fits = match extent.size {
-                ExtentSize::Page => extent.logical.0 * PAGE < len_bytes,
-                // A slot is mapped as one only if the volume has all of it.
-                ExtentSize::Huge => extent.logical.0 * PAGE + HUGE <= len_bytes,
-            };
-            if !fits {
+            // The last one may reach past the end: the volume was cut in the middle of it.
+            if extent.logical.0 * PAGE >= len_bytes {
                 return Err(damaged(extent.physical.offset(), "it lies past its volume"));
             }
             claim(extent.physical, extent.size)
@@ -453,6 +541,7 @@ fn damaged(offset: Offset, detail: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::HUGE;
 
     #[test]
     fn an_extent_past_the_end_of_its_volume_is_damage() {

@@ -8,15 +8,18 @@
 //! 3. A fault that fails leaves a legal index: an empty entry, unlocked, or what was there.
 //! 4. Zero and empty entries are replaced by mappings of the same size; a mapping never is.
 //! 5. A hole that is read gets no extent.
+//! 6. The length of the volume is looked at again under the lock of the entry.
 //!
 //! Source: `dax_iomap_pmd_fault` and `dax_iomap_pte_fault` of Linux commit 642261ac995e.
 
+use std::sync::atomic::Ordering;
+
 use crate::allocator::Reserved;
-use crate::counters::FallbackReason;
+use crate::counters::{Access, FallbackReason, FaultOutcome};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::extent_map::Word;
-use crate::index::{LockedEntries, LockedHuge, LockedPage};
+use crate::index::{Found, LockedEntries, LockedHuge, LockedPage, Need};
 use crate::persist::{fence, store_zero_lines};
 use crate::units::{
     ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PageNo, PageRun,
@@ -25,19 +28,6 @@ use crate::volume::VolumeShared;
 
 /// Bytes at the start and at the end of an extent for appending that are zero at first: two lines.
 const APPEND_END_BYTES: u64 = 2 * LINE;
-
-/// What a fault is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
-    /// Reading; holes stay holes.
-    Read,
-    /// Writing; holes get extents of zeros, and the entry becomes dirty.
-    Write,
-    /// Appending to a hole; it gets an extent whose bytes the caller owns and persists itself.
-    Append,
-    /// Taking over what an earlier life appended; holes stay holes.
-    Adopt,
-}
 
 /// A range within one slot, and what is wanted of it.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +49,12 @@ pub(crate) enum Resolved {
     Mapped { physical: ByteRange, size: ExtentSize },
 }
 
+/// How an attempt at 2 MiB ended, if not in an error.
+enum Attempt {
+    Done(Resolved),
+    FellBack(FallbackReason),
+}
+
 impl Access {
     fn allocates(self) -> bool {
         matches!(self, Self::Write | Self::Append)
@@ -66,61 +62,104 @@ impl Access {
 }
 
 impl VolumeShared {
-    /// Resolves the longest contiguous prefix of the request. The caller has pinned the range.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Corrupt`], [`Error::Io`], and [`Error::InvalidArgument`] for
-    /// appending to something that is mapped.
-    pub(crate) fn fault(&self, request: Request) -> Result<Resolved> {
-        match self.fault_huge(request)? {
-            Ok(resolved) => Ok(resolved),
-            Err(reason) => {
-                self.pool.counters.fell_back(reason);
-                self.fault_pages(request)
+    /// What earlier faults found out about the head of the request, without a lock; `None` if there
+    /// must be a fault. A mapping is good only if the caller has pinned the range.
+    pub(crate) fn lookup(&self, request: Request) -> Option<Resolved> {
+        let need = match request.access {
+            Access::Read => Need::Mapped,
+            Access::Write => Need::MappedAndDirty,
+            Access::Append | Access::Adopt => return None,
+        };
+        let skipped = request.range.start % PAGE;
+        let reach = |pages: u64| request.range.len_bytes.min(pages * PAGE - skipped);
+        match self.index.lookup(request.range.first_page(), request.pages(), need)? {
+            Found::Zero { pages } => Some(Resolved::Zero { len_bytes: reach(pages) }),
+            Found::Mapping { run, size } => {
+                let start = Offset(run.first.offset().0 + skipped);
+                let physical = ByteRange::new(start, reach(run.pages));
+                Some(Resolved::Mapped { physical, size })
             }
         }
     }
 
-    fn fault_huge(&self, request: Request) -> Result<Result<Resolved, FallbackReason>> {
-        let slot = request.range.first_page().slot();
-        // A huge page of an earlier life has no entry yet, and must get a 2 MiB one. Whether there
-        // is one can be asked before locking: the caller's pin keeps it from being punched.
-        if !request.huge_allowed && !matches!(self.map.slot(slot)?, Word::Huge(_)) {
-            return Ok(Err(FallbackReason::RangeTooShort));
+    /// Resolves the longest contiguous prefix of the request. The caller has pinned the range.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Corrupt`], [`Error::Io`], [`Error::OutOfRange`] if the volume was
+    /// made shorter meanwhile, and [`Error::InvalidArgument`] for appending to something that is
+    /// mapped.
+    pub(crate) fn fault(&self, request: Request) -> Result<Resolved> {
+        let resolved = match self.fault_huge(request) {
+            Ok(Attempt::Done(resolved)) => Ok(resolved),
+            Ok(Attempt::FellBack(reason)) => {
+                self.pool.counters.fell_back(reason);
+                self.fault_pages(request)
+            }
+            Err(error) => Err(error),
+        };
+        if resolved.is_err() {
+            self.pool.counters.faulted(request.access, FaultOutcome::Failed);
         }
-        if slot.range().end().is_none_or(|end| end > self.len_bytes()) {
-            return Ok(Err(FallbackReason::PastEnd));
+        resolved
+    }
+
+    fn fault_huge(&self, request: Request) -> Result<Attempt> {
+        let slot = request.range.first_page().slot();
+        let is_past_end = slot.range().end().is_none_or(|end| end > self.len_bytes());
+        // A huge page of an earlier life has no entry yet, and must get a 2 MiB one, even if the
+        // volume was cut in its middle. Whether there is one can be asked before locking: the
+        // caller's pin keeps it from being punched.
+        if (!request.huge_allowed || is_past_end) && !matches!(self.map.slot(slot)?, Word::Huge(_))
+        {
+            return Ok(Attempt::FellBack(match request.huge_allowed {
+                true => FallbackReason::PastEnd,
+                false => FallbackReason::RangeTooShort,
+            }));
         }
         let Ok(mut locked) = self.index.lock_huge(slot) else {
-            return Ok(Err(FallbackReason::SmallerEntry));
+            if request.access == Access::Write {
+                self.index.count_conflict(slot);
+            }
+            return Ok(Attempt::FellBack(FallbackReason::SmallerEntry));
         };
+        self.require_inside(request.range)?;
         if !matches!(locked.entry(), Entry::Mapping(_)) {
             match self.map.slot(slot)? {
                 Word::Huge(first) => locked.set(Entry::Mapping(first)),
                 Word::Hole if request.access.allocates() => {
                     let goal = self.next_huge_goal();
                     let Some(reserved) = self.pool.allocator.reserve_huge(goal) else {
-                        return Ok(Err(FallbackReason::NoHugePage));
+                        return Ok(Attempt::FellBack(FallbackReason::NoHugePage));
                     };
                     self.fill(&reserved, request.access)?;
                     let first = self.map.map_huge(slot, reserved)?;
                     locked.set(Entry::Mapping(first));
                     self.set_huge_goal(first);
                     self.pool.counters.allocated_huge.add(1);
-                    return Ok(Ok(self.use_huge(&mut locked, request)));
+                    return Ok(Attempt::Done(self.use_huge(&mut locked, request)));
                 }
                 Word::Hole => {
                     if locked.entry() == Entry::Empty {
                         locked.set(Entry::Zero);
                     }
-                    self.pool.counters.zero.add(1);
-                    return Ok(Ok(Resolved::Zero { len_bytes: request.range.len_bytes }));
+                    self.pool.counters.faulted(request.access, FaultOutcome::HugeZero);
+                    let len_bytes = request.range.len_bytes;
+                    return Ok(Attempt::Done(Resolved::Zero { len_bytes }));
                 }
-                _ => return Ok(Err(FallbackReason::ExtentTooShort)),
+                _ => return Ok(Attempt::FellBack(FallbackReason::ExtentTooShort)),
             }
         }
         request.require_hole()?;
-        Ok(Ok(self.use_huge(&mut locked, request)))
+        Ok(Attempt::Done(self.use_huge(&mut locked, request)))
+    }
+
+    /// An error if the volume was made shorter after the range was checked. The caller holds an
+    /// entry of the slot: whoever shortens the volume sees that, or is seen here (docs/DAX.md,
+    /// Resizing).
+    fn require_inside(&self, range: LogicalRange) -> Result<()> {
+        // ORDERING: SeqCst; pairs with the fence in `Volume::set_len`.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        self.check_range(range)
     }
 
     /// Answers from a 2 MiB mapping, whatever size was asked for.
@@ -129,7 +168,7 @@ impl VolumeShared {
         if request.access == Access::Write {
             locked.set_dirty();
         }
-        self.pool.counters.huge.add(1);
+        self.pool.counters.faulted(request.access, FaultOutcome::Huge);
         let start = Offset(first.offset().0 + request.range.start % HUGE);
         let physical = ByteRange::new(start, request.range.len_bytes);
         Resolved::Mapped { physical, size: ExtentSize::Huge }
@@ -139,11 +178,13 @@ impl VolumeShared {
         let page = request.range.first_page();
         let mut locked = match self.index.lock_page(page) {
             LockedPage::Huge(mut huge) => {
+                self.require_inside(request.range)?;
                 request.require_hole()?;
                 return Ok(self.use_huge(&mut huge, request));
             }
             LockedPage::Page(locked) => locked,
         };
+        self.require_inside(request.range)?;
         if !matches!(locked.entry(0), Entry::Mapping(_)) {
             match self.map.page(page)? {
                 Word::Page(physical) => locked.set(0, Entry::Mapping(physical)),
@@ -154,7 +195,7 @@ impl VolumeShared {
                     if locked.entry(0) == Entry::Empty {
                         locked.set(0, Entry::Zero);
                     }
-                    self.pool.counters.zero.add(1);
+                    self.pool.counters.faulted(request.access, FaultOutcome::PageZero);
                     let len_bytes = request.range.len_bytes.min(PAGE - request.range.start % PAGE);
                     return Ok(Resolved::Zero { len_bytes });
                 }
@@ -242,7 +283,7 @@ impl VolumeShared {
         if request.access == Access::Write {
             (0..run.pages as usize).for_each(|nth| locked.set_dirty(nth));
         }
-        self.pool.counters.page.add(1);
+        self.pool.counters.faulted(request.access, FaultOutcome::Page);
         let skipped = request.range.start % PAGE;
         let start = Offset(run.first.offset().0 + skipped);
         let len_bytes = request.range.len_bytes.min(run.pages * PAGE - skipped);

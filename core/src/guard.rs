@@ -1,19 +1,21 @@
 //! Guards: the right to the bytes of a mapped range, for as long as the guard lives.
 //!
 //! 1. A guard pins its range, so nothing that it can reach is punched or given to someone else.
-//! 2. Write guards are alone on their bytes; read guards share them ([`crate::Error::Busy`] tells
-//!    a request that would break this). So slices never alias bytes that someone may store to.
+//! 2. Write guards are alone on their bytes; read guards share them. A request that would break
+//!    this is told [`crate::Error::Busy`], or waits as long as its volume handle is patient. So slices never alias bytes that someone may store to.
 //! 3. A write guard's entry is dirty before its bytes are handed out.
 //! 4. A guard on a hole points at the shared zero extent, pins nothing, and is a view from before
 //!    whatever is written there next.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::counters::Access;
 use crate::error::Result;
-use crate::fault::{Access, Request, Resolved};
+use crate::fault::{Request, Resolved};
 use crate::persist::{fence, flush_range};
-use crate::pins::Sharing;
+use crate::pins::{Pin, Sharing};
 use crate::units::{ByteRange, ExtentSize, LogicalRange, Offset};
 use crate::volume::VolumeShared;
 use crate::zero;
@@ -21,40 +23,56 @@ use crate::zero;
 /// A pinned, mapped range: the base of all guards.
 pub(crate) struct Pinned {
     pub volume: Arc<VolumeShared>,
-    pub logical: LogicalRange,
     pub physical: ByteRange,
     pub size: ExtentSize,
-    sharing: Sharing,
+    pin: Pin,
+}
+
+/// What a fault leads to.
+pub(crate) enum Faulted {
+    /// A hole of so many bytes; nothing is pinned.
+    Hole {
+        len_bytes: u64,
+    },
+    Pinned(Pinned),
 }
 
 impl Pinned {
-    /// Pins the head of `request.range` and resolves it. `Err` of the inner result: it is a hole
-    /// of so many bytes, and nothing is pinned.
+    /// Pins the head of `request.range` and resolves it; waits until `deadline` for guards in the way.
     pub(crate) fn fault(
         volume: &Arc<VolumeShared>,
         mut request: Request,
-    ) -> Result<Result<Self, u64>> {
+        deadline: Option<Instant>,
+    ) -> Result<Faulted> {
         request.range = volume.clip(request.range)?;
+        if let Some(Resolved::Zero { len_bytes }) = volume.lookup(request) {
+            return Ok(Faulted::Hole { len_bytes });
+        }
+        volume.upgrade_if_due(request);
         let sharing = match request.access {
             Access::Read => Sharing::Shared,
             _ => Sharing::Exclusive,
         };
-        volume.pins.pin(request.range, sharing)?;
-        match volume.fault(request) {
-            Ok(Resolved::Mapped { physical, size }) => {
-                volume.pins.shorten(request.range, sharing, physical.len_bytes);
-                let logical = LogicalRange::new(request.range.start, physical.len_bytes);
-                Ok(Ok(Self { volume: Arc::clone(volume), logical, physical, size, sharing }))
-            }
-            Ok(Resolved::Zero { len_bytes }) => {
-                volume.pins.unpin(request.range, sharing);
-                Ok(Err(len_bytes))
-            }
-            Err(error) => {
-                volume.pins.unpin(request.range, sharing);
-                Err(error)
-            }
+        let pin = volume.pins.pin(request.range, sharing, deadline)?;
+        let resolved = match volume.lookup(request) {
+            Some(resolved) => Ok(resolved),
+            None => volume.fault(request),
+        };
+        if let Ok(Resolved::Mapped { physical, size }) = resolved {
+            let mut pinned = Self { volume: Arc::clone(volume), physical, size, pin };
+            volume.pins.shorten(&mut pinned.pin, physical.len_bytes);
+            return Ok(Faulted::Pinned(pinned));
         }
+        volume.pins.unpin(&pin);
+        match resolved? {
+            Resolved::Zero { len_bytes } => Ok(Faulted::Hole { len_bytes }),
+            Resolved::Mapped { .. } => unreachable!("returned above"),
+        }
+    }
+
+    /// The range of the volume that it answers for.
+    pub(crate) fn logical(&self) -> LogicalRange {
+        self.pin.range()
     }
 
     fn address(&self) -> *mut u8 {
@@ -64,7 +82,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.volume.pins.unpin(self.logical, self.sharing);
+        self.volume.pins.unpin(&self.pin);
     }
 }
 
@@ -77,11 +95,15 @@ enum Bytes {
 }
 
 impl ReadGuard {
-    pub(crate) fn fault(volume: &Arc<VolumeShared>, range: LogicalRange) -> Result<Self> {
+    pub(crate) fn fault(
+        volume: &Arc<VolumeShared>,
+        range: LogicalRange,
+        deadline: Option<Instant>,
+    ) -> Result<Self> {
         let request = Request { range, access: Access::Read, huge_allowed: true, pages_min: 1 };
-        Ok(Self(match Pinned::fault(volume, request)? {
-            Ok(pinned) => Bytes::Pinned(pinned),
-            Err(len_bytes) => Bytes::Zeros(zero::zeros(len_bytes)),
+        Ok(Self(match Pinned::fault(volume, request, deadline)? {
+            Faulted::Pinned(pinned) => Bytes::Pinned(pinned),
+            Faulted::Hole { len_bytes } => Bytes::Zeros(zero::zeros(len_bytes)),
         }))
     }
 
@@ -122,10 +144,16 @@ impl Deref for ReadGuard {
 pub struct WriteGuard(Pinned);
 
 impl WriteGuard {
-    pub(crate) fn fault(volume: &Arc<VolumeShared>, range: LogicalRange) -> Result<Self> {
+    pub(crate) fn fault(
+        volume: &Arc<VolumeShared>,
+        range: LogicalRange,
+        deadline: Option<Instant>,
+    ) -> Result<Self> {
         let request = Request { range, access: Access::Write, huge_allowed: true, pages_min: 1 };
-        let pinned = Pinned::fault(volume, request)?;
-        Ok(Self(pinned.unwrap_or_else(|_| unreachable!("a write fault left a hole"))))
+        match Pinned::fault(volume, request, deadline)? {
+            Faulted::Pinned(pinned) => Ok(Self(pinned)),
+            Faulted::Hole { .. } => unreachable!("a write fault left a hole"),
+        }
     }
 
     /// Makes everything stored through this guard durable.

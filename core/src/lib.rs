@@ -28,8 +28,9 @@
 //! The modules stand in reading order. [Units and errors](crate::Error) come first, then the way to
 //! the medium (`layout`, `medium`, `persist`: the only module that stores), what stands on it
 //! (`superblock`, `allocator`, `extent_map`), the entry index with its locks (`wait`, `epoch`,
-//! `counters`, `entry`, `index`), and what users hold in their hands (`zero`, `pins`, `fault`,
-//! `guard`, `extent`, `volume`, `pool`). Each file opens with its invariants.
+//! `counters`, `entry`, `index`), what is done under them (`zero`, `pins`, `fault`, `sync`, `punch`,
+//! `resize`, `upgrade`), and what users hold in their hands (`guard`, `extent`, `volume`, `inspect`,
+//! `pool`). Each file opens with its invariants; `docs/DAX.md` has the protocol.
 //!
 //! The behaviour of faults and entries is that of Linux commit 642261ac995e ("dax: add struct iomap
 //! based DAX PMD support"), in user space and without its page tables.
@@ -58,8 +59,13 @@ mod wait;
 mod extent;
 mod fault;
 mod guard;
+mod inspect;
 mod pins;
 mod pool;
+mod punch;
+mod resize;
+mod sync;
+mod upgrade;
 mod volume;
 mod zero;
 
@@ -67,17 +73,19 @@ mod zero;
 pub mod sim;
 
 pub use allocator::Space;
-pub use counters::{FallbackReason, FaultCounts};
+pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};
 pub use entry::EntryCounts;
 pub use epoch::{EpochCell, Pin, pin};
 pub use error::{Error, Result};
 pub use extent::{Appender, Extent};
 pub use guard::{ReadGuard, WriteGuard};
+pub use inspect::VolumeStats;
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
-pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo, VolumeInfo};
+pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};
 pub use units::{
     ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalPage, LogicalRange, Offset, PAGE,
     PAGES_PER_HUGE, PageNo, PageRun, SlotNo, lines,
 };
+pub use upgrade::UpgradeReport;
 pub use volume::{ExtentInfo, Volume};

@@ -1,17 +1,21 @@
 //! Which logical ranges of a volume are in use by guards.
 //!
 //! 1. Two pins overlap only if both read: that is what makes the slices of guards sound.
-//! 2. A pin is taken before its fault and punch looks at pins with the slot locked. So whoever
-//!    comes second sees the other: punch is refused, or the fault waits and finds the hole.
-//! 3. A request that meets a pin is refused at once ([`Error::Busy`]), never queued: its own
+//! 2. A pin is taken before its fault, and whoever takes extents away looks at pins with the slot
+//!    locked. So whoever comes second sees the other: the pin is seen, or the fault waits and
+//!    finds the hole.
+//! 3. A request that meets a pin waits for it only until its deadline, holding nothing: its own
 //!    thread may hold that pin.
+//!
+//! A leaf in the lock order.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
-use crate::units::{LogicalRange, SlotNo};
+use crate::units::{HUGE, LogicalRange};
 
 /// What the holder of a pin may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,107 +26,216 @@ pub(crate) enum Sharing {
     Exclusive,
 }
 
-#[derive(Default)]
+/// Parts of the table with a lock of their own; slots next to each other are in different ones.
+const SHARDS: u64 = 64;
+
 pub(crate) struct PinTable {
-    /// By the slot that the range lies in.
-    pins: Mutex<HashMap<SlotNo, Vec<(LogicalRange, Sharing)>>>,
+    shards: [Shard; SHARDS as usize],
+}
+
+/// On lines of its own, so that threads in different slots share none.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard {
+    pins: Mutex<Pins>,
+    /// A pin went.
+    unpinned: Condvar,
+}
+
+#[derive(Default)]
+struct Pins {
+    /// By first byte, and by number where several start there.
+    by_start: BTreeMap<Key, (u64, Sharing)>,
+    next_number: u64,
+}
+
+type Key = (u64, u64);
+
+/// A pin that was taken; given back by [`PinTable::unpin`].
+#[derive(Debug)]
+#[must_use = "a pin that is forgotten is never given back"]
+pub(crate) struct Pin {
+    range: LogicalRange,
+    number: u64,
+}
+
+impl Pin {
+    pub(crate) fn range(&self) -> LogicalRange {
+        self.range
+    }
+}
+
+impl Default for PinTable {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Shard::default()) }
+    }
 }
 
 impl PinTable {
     /// Pins `range`, which lies within one slot.
     ///
     /// # Errors
-    /// [`Error::Busy`] if a pin overlaps and one of the two is exclusive.
-    pub(crate) fn pin(&self, range: LogicalRange, sharing: Sharing) -> Result<()> {
-        let mut pins = self.pins.lock();
-        let in_slot = pins.entry(range.first_page().slot()).or_default();
-        let conflicts = |&(other, others): &(LogicalRange, Sharing)| {
-            range.overlaps(other) && (sharing == Sharing::Exclusive || others == Sharing::Exclusive)
-        };
-        if in_slot.iter().any(conflicts) {
-            return Err(Error::Busy { start: range.start, len_bytes: range.len_bytes });
+    /// [`Error::Busy`] if a pin overlaps, and one of the two is exclusive, until `deadline`.
+    pub(crate) fn pin(
+        &self,
+        range: LogicalRange,
+        sharing: Sharing,
+        deadline: Option<Instant>,
+    ) -> Result<Pin> {
+        let mut pins = self.shard(range).pins.lock();
+        while pins.conflicts(range, sharing) {
+            self.wait(range, &mut pins, deadline)?;
         }
-        in_slot.push((range, sharing));
+        let number = pins.next_number;
+        pins.next_number += 1;
+        pins.by_start.insert((range.start, number), (range.len_bytes, sharing));
+        Ok(Pin { range, number })
+    }
+
+    pub(crate) fn unpin(&self, pin: &Pin) {
+        let shard = self.shard(pin.range);
+        let removed = shard.pins.lock().by_start.remove(&(pin.range.start, pin.number));
+        debug_assert!(removed.is_some(), "unpinned twice");
+        shard.unpinned.notify_all();
+    }
+
+    /// Shortens `pin` to its first `len_bytes` bytes.
+    pub(crate) fn shorten(&self, pin: &mut Pin, len_bytes: u64) {
+        if len_bytes == pin.range.len_bytes {
+            return;
+        }
+        debug_assert!(len_bytes < pin.range.len_bytes, "a pin that grows");
+        let shard = self.shard(pin.range);
+        let key = (pin.range.start, pin.number);
+        shard.pins.lock().by_start.get_mut(&key).expect("the pin").0 = len_bytes;
+        pin.range.len_bytes = len_bytes;
+        shard.unpinned.notify_all();
+    }
+
+    /// Waits until no pin overlaps `range`, which lies within one slot. The caller holds no lock.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if one does until `deadline`.
+    pub(crate) fn wait_unpinned(
+        &self,
+        range: LogicalRange,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
+        let mut pins = self.shard(range).pins.lock();
+        while pins.conflicts(range, Sharing::Exclusive) {
+            self.wait(range, &mut pins, deadline)?;
+        }
         Ok(())
-    }
-
-    /// Takes back a pin of exactly `range`.
-    pub(crate) fn unpin(&self, range: LogicalRange, sharing: Sharing) {
-        let mut pins = self.pins.lock();
-        let slot = range.first_page().slot();
-        let in_slot = pins.get_mut(&slot).expect("pins of the slot of a pin");
-        let own = in_slot.iter().position(|pin| *pin == (range, sharing)).expect("the pin");
-        in_slot.swap_remove(own);
-        if in_slot.is_empty() {
-            pins.remove(&slot);
-        }
-    }
-
-    /// Shortens a pin of exactly `range` to its first `len_bytes` bytes.
-    pub(crate) fn shorten(&self, range: LogicalRange, sharing: Sharing, len_bytes: u64) {
-        let mut pins = self.pins.lock();
-        let in_slot = pins.get_mut(&range.first_page().slot()).expect("pins of the slot of a pin");
-        let own = in_slot.iter_mut().find(|pin| **pin == (range, sharing)).expect("the pin");
-        own.0.len_bytes = len_bytes;
     }
 
     /// Whether any pin overlaps `range`, which lies within one slot.
     pub(crate) fn is_pinned(&self, range: LogicalRange) -> bool {
-        let pins = self.pins.lock();
-        let in_slot = pins.get(&range.first_page().slot());
-        in_slot.is_some_and(|pins| pins.iter().any(|(other, _)| range.overlaps(*other)))
+        self.shard(range).pins.lock().conflicts(range, Sharing::Exclusive)
     }
 
     /// Whether an exclusive pin overlaps `range`.
     pub(crate) fn is_pinned_for_writing(&self, range: LogicalRange) -> bool {
-        let pins = self.pins.lock();
-        let in_slot = pins.get(&range.first_page().slot());
-        in_slot.is_some_and(|pins| {
-            let writes = |(other, sharing): &(LogicalRange, Sharing)| {
-                *sharing == Sharing::Exclusive && range.overlaps(*other)
-            };
-            pins.iter().any(writes)
-        })
+        self.shard(range).pins.lock().conflicts(range, Sharing::Shared)
     }
 
     /// Number of pins.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.pins.lock().values().map(Vec::len).sum()
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.pins.lock().by_start.len()).sum()
+    }
+
+    /// Waits until some pin went; an error when `deadline` has passed.
+    fn wait(
+        &self,
+        range: LogicalRange,
+        pins: &mut MutexGuard<'_, Pins>,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
+        match deadline.filter(|deadline| Instant::now() < *deadline) {
+            Some(deadline) => {
+                self.shard(range).unpinned.wait_until(pins, deadline);
+                Ok(())
+            }
+            None => Err(Error::Busy { start: range.start, len_bytes: range.len_bytes }),
+        }
+    }
+
+    fn shard(&self, range: LogicalRange) -> &Shard {
+        &self.shards[(range.start / HUGE % SHARDS) as usize]
+    }
+}
+
+impl Pins {
+    /// Whether a pin overlaps `range` that cannot be beside one of `sharing`.
+    fn conflicts(&self, range: LogicalRange, sharing: Sharing) -> bool {
+        // Pins lie within one slot each, so those of other slots of the shard are out of this range.
+        let slot_start = range.start / HUGE * HUGE;
+        let end = range.start + range.len_bytes;
+        self.by_start.range((slot_start, 0)..(end, 0)).any(|(&(start, _), &(len_bytes, other))| {
+            start + len_bytes > range.start
+                && (sharing == Sharing::Exclusive || other == Sharing::Exclusive)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn range(start: u64, len_bytes: u64) -> LogicalRange {
         LogicalRange::new(start, len_bytes)
     }
 
+    fn is_busy<T>(result: Result<T>) -> bool {
+        matches!(result, Err(Error::Busy { .. }))
+    }
+
     #[test]
     fn readers_share_and_writers_are_alone() {
         let pins = PinTable::default();
-        pins.pin(range(0, 100), Sharing::Shared).unwrap();
-        pins.pin(range(50, 100), Sharing::Shared).unwrap();
-        assert!(matches!(pins.pin(range(99, 1), Sharing::Exclusive), Err(Error::Busy { .. })));
-        pins.pin(range(150, 10), Sharing::Exclusive).unwrap();
-        assert!(matches!(pins.pin(range(155, 1), Sharing::Shared), Err(Error::Busy { .. })));
+        let readers = [range(0, 100), range(50, 100), range(50, 100)];
+        let readers = readers.map(|range| pins.pin(range, Sharing::Shared, None).unwrap());
+        assert!(is_busy(pins.pin(range(99, 1), Sharing::Exclusive, None)));
+        let writer = pins.pin(range(150, 10), Sharing::Exclusive, None).unwrap();
+        assert!(is_busy(pins.pin(range(155, 1), Sharing::Shared, None)));
         assert!(pins.is_pinned_for_writing(range(159, 9)));
         assert!(!pins.is_pinned_for_writing(range(160, 9)));
-        pins.unpin(range(150, 10), Sharing::Exclusive);
-        pins.pin(range(155, 1), Sharing::Shared).unwrap();
-        assert_eq!(pins.len(), 3);
+        assert!(!pins.is_pinned_for_writing(range(0, 150)));
+        assert!(!pins.is_pinned(range(64 * HUGE, HUGE)), "another slot of the same shard");
+        pins.unpin(&writer);
+        let reader = pins.pin(range(155, 1), Sharing::Shared, None).unwrap();
+        assert_eq!(pins.len(), 4);
+        readers.iter().chain([&reader]).for_each(|pin| pins.unpin(pin));
+        assert_eq!(pins.len(), 0);
     }
 
     #[test]
     fn a_shortened_pin_covers_its_prefix_only() {
         let pins = PinTable::default();
-        pins.pin(range(0, 100), Sharing::Exclusive).unwrap();
-        pins.shorten(range(0, 100), Sharing::Exclusive, 40);
+        let mut pin = pins.pin(range(0, 100), Sharing::Exclusive, None).unwrap();
+        pins.shorten(&mut pin, 40);
         assert!(pins.is_pinned(range(39, 1)));
         assert!(!pins.is_pinned(range(40, 60)));
-        pins.unpin(range(0, 40), Sharing::Exclusive);
+        pins.unpin(&pin);
         assert_eq!(pins.len(), 0);
+    }
+
+    #[test]
+    fn a_patient_request_gets_its_turn_or_gives_up_in_time() {
+        let pins = PinTable::default();
+        let pin = pins.pin(range(0, 100), Sharing::Shared, None).unwrap();
+        let soon = || Some(Instant::now() + Duration::from_millis(5));
+        assert!(is_busy(pins.pin(range(5, 1), Sharing::Exclusive, soon())));
+        assert!(is_busy(pins.wait_unpinned(range(99, 50), soon())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(10));
+                pins.unpin(&pin);
+            });
+            let late = Some(Instant::now() + Duration::from_secs(20));
+            pins.wait_unpinned(range(0, 1), late).unwrap();
+            let writer = pins.pin(range(5, 1), Sharing::Exclusive, late).unwrap();
+            pins.unpin(&writer);
+        });
     }
 }

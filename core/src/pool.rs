@@ -6,7 +6,7 @@
 //! 3. A pool that is open for writing says so on the medium; a clean close takes it back.
 //! 4. A pool that is opened read-only is not changed by a single byte.
 //!
-//! Lock order: `volumes` (with the superblock), then what volumes lock.
+//! Lock order: `volumes`, then what volumes lock, then `superblock`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +20,13 @@ use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result};
 use crate::extent_map::{ExtentMap, VOLUME_BYTES_MAX};
+use crate::inspect::VolumeStats;
 use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
 };
 use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
 use crate::persist::{Durable, FlushInstruction, Flushed, fence};
+use crate::resize::check_len;
 use crate::superblock::{self, POOL_BYTES_MIN};
 use crate::units::{ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
 use crate::volume::{Volume, VolumeShared};
@@ -34,6 +36,8 @@ pub(crate) struct PoolShared {
     pub medium: Arc<Medium>,
     pub allocator: Arc<Allocator>,
     pub counters: Arc<Counters>,
+    /// As it is on the medium.
+    superblock: Mutex<Superblock>,
     /// Ties checksums to this pool.
     seed: u64,
     closed: AtomicBool,
@@ -42,13 +46,8 @@ pub(crate) struct PoolShared {
 struct PoolInner {
     shared: Arc<PoolShared>,
     was_clean: bool,
-    /// Guards the superblock and the table of volumes, which say the same.
-    volumes: Mutex<Volumes>,
-}
-
-struct Volumes {
-    superblock: Superblock,
-    open: Vec<Arc<VolumeShared>>,
+    /// Those that the superblock names.
+    volumes: Mutex<Vec<Arc<VolumeShared>>>,
 }
 
 /// A pool of persistent memory. Cheap to clone; every clone is the same pool.
@@ -101,24 +100,6 @@ pub struct PoolInfo {
     pub created_unix_s: u64,
 }
 
-/// What a volume is, and what it takes up.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct VolumeInfo {
-    /// Its number.
-    pub id: u32,
-    /// Its name.
-    pub name: String,
-    /// Length of the logical space in bytes.
-    pub len_bytes: u64,
-    /// 2 MiB extents.
-    pub huge_extents: u64,
-    /// 4 KiB extents.
-    pub page_extents: u64,
-    /// Pages of its extent map.
-    pub table_pages: u64,
-}
-
 /// What one huge page of a pool is used for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -139,6 +120,17 @@ impl PoolShared {
     pub(crate) fn require_open(&self) -> Result<()> {
         // ORDERING: Acquire; pairs with the Release in `Pool::close`.
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
+    /// nothing is changed here.
+    pub(crate) fn update_superblock(&self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
+        let mut current = self.superblock.lock();
+        let mut superblock = *current;
+        change(&mut superblock);
+        superblock::write(&self.medium, &mut superblock)?;
+        *current = superblock;
+        Ok(())
     }
 }
 
@@ -192,14 +184,13 @@ impl Pool {
     /// # Errors
     /// [`Error::Io`] where the medium reports that it failed.
     pub fn close(&self) -> Result<()> {
-        let mut volumes = self.0.volumes.lock();
+        let _volumes = self.0.volumes.lock();
         // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
         if self.0.shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
             return Ok(());
         }
         self.0.shared.allocator.check();
-        volumes.superblock.state = STATE_CLEAN;
-        superblock::write(&self.0.shared.medium, &mut volumes.superblock)
+        self.0.shared.update_superblock(|superblock| superblock.state = STATE_CLEAN)
     }
 
     /// Whether the pool was opened without the right to change it.
@@ -230,29 +221,27 @@ impl Pool {
         shared.require_open()?;
         shared.medium.require_writable()?;
         check_name(name)?;
-        if len_bytes == 0 || len_bytes > VOLUME_BYTES_MAX {
-            return Err(Error::InvalidArgument("a volume has 1 byte to 256 TiB"));
-        }
+        check_len(len_bytes)?;
         let mut volumes = self.0.volumes.lock();
-        if volumes.open.iter().any(|volume| volume.name == name) {
+        if volumes.iter().any(|volume| volume.name == name) {
             return Err(Error::InvalidArgument("a volume of this name exists"));
         }
-        let record = volumes.superblock.volumes.iter().position(|record| !record.is_used());
+        let superblock = *shared.superblock.lock();
+        let record = superblock.volumes.iter().position(|record| !record.is_used());
         let record = record.ok_or(Error::InvalidArgument("a pool has at most 60 volumes"))?;
-        let id = volumes.superblock.next_volume_id;
+        let id = superblock.next_volume_id;
         let next_volume_id = id.checked_add(1).ok_or(Error::InvalidArgument("no id is left"))?;
         let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
         let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
-        let mut superblock = volumes.superblock;
-        superblock.next_volume_id = next_volume_id;
-        superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
-        superblock::write(&shared.medium, &mut superblock)?;
-        volumes.superblock = superblock;
+        shared.update_superblock(|superblock| {
+            superblock.next_volume_id = next_volume_id;
+            superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
+        })?;
         let name = name.to_string();
         let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map);
         let volume = Arc::new(volume);
-        volumes.open.push(Arc::clone(&volume));
-        Ok(Volume(volume))
+        volumes.push(Arc::clone(&volume));
+        Ok(Volume::new(volume))
     }
 
     /// The volume `name`, if there is one.
@@ -262,8 +251,8 @@ impl Pool {
     pub fn volume(&self, name: &str) -> Result<Option<Volume>> {
         self.0.shared.require_open()?;
         let volumes = self.0.volumes.lock();
-        let found = volumes.open.iter().find(|volume| volume.name == name);
-        Ok(found.map(|volume| Volume(Arc::clone(volume))))
+        let found = volumes.iter().find(|volume| volume.name == name);
+        Ok(found.map(|volume| Volume::new(Arc::clone(volume))))
     }
 
     /// Removes the volume `name` and frees its extents; false if there is none.
@@ -279,25 +268,25 @@ impl Pool {
         shared.require_open()?;
         shared.medium.require_writable()?;
         let mut volumes = self.0.volumes.lock();
-        let Some(index) = volumes.open.iter().position(|volume| volume.name == name) else {
+        let Some(index) = volumes.iter().position(|volume| volume.name == name) else {
             return Ok(false);
         };
-        let volume = volumes.open.swap_remove(index);
+        let volume = volumes.swap_remove(index);
         let volume = Arc::try_unwrap(volume).map_err(|in_use| {
             let len_bytes = in_use.len_bytes();
-            volumes.open.push(in_use);
+            volumes.push(in_use);
             Error::Busy { start: 0, len_bytes }
         })?;
-        let mut superblock = volumes.superblock;
-        for record in superblock.volumes.iter_mut().filter(|record| record.id == volume.id) {
-            *record = bytemuck::Zeroable::zeroed();
-        }
-        if let Err(error) = superblock::write(&shared.medium, &mut superblock) {
+        let forgotten = shared.update_superblock(|superblock| {
+            let records = superblock.volumes.iter_mut();
+            let of_this = records.filter(|record| record.id == volume.id);
+            of_this.for_each(|record| *record = bytemuck::Zeroable::zeroed());
+        });
+        if let Err(error) = forgotten {
             // Both may be on the medium, so the volume keeps its pages and its name.
-            volumes.open.push(Arc::new(volume));
+            volumes.push(Arc::new(volume));
             return Err(error);
         }
-        volumes.superblock = superblock;
         volume.map.release_pages()?;
         Ok(true)
     }
@@ -305,7 +294,7 @@ impl Pool {
     /// What the pool is.
     pub fn info(&self) -> PoolInfo {
         let medium = &self.0.shared.medium;
-        let superblock = self.0.volumes.lock().superblock;
+        let superblock = *self.0.shared.superblock.lock();
         PoolInfo {
             path: medium.path().to_path_buf(),
             uuid: superblock.uuid,
@@ -344,11 +333,11 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Corrupt`] where a word of an extent map does not verify.
-    pub fn volumes(&self) -> Result<Vec<VolumeInfo>> {
-        let open = self.0.volumes.lock().open.clone();
-        let mut infos = open.iter().map(|volume| volume.info()).collect::<Result<Vec<_>>>()?;
-        infos.sort_by_key(|info| info.id);
-        Ok(infos)
+    pub fn volumes(&self) -> Result<Vec<VolumeStats>> {
+        let open = self.0.volumes.lock().clone();
+        let mut stats = open.iter().map(|volume| volume.stats()).collect::<Result<Vec<_>>>()?;
+        stats.sort_by_key(|stats| stats.id);
+        Ok(stats)
     }
 
     /// What each huge page of the pool is used for, in order.
@@ -364,11 +353,26 @@ impl Pool {
         for offset in SUPERBLOCK_OFFSETS {
             uses[PageNo(offset / PAGE).huge().0 as usize].superblock_pages += 1;
         }
-        let open = self.0.volumes.lock().open.clone();
+        let open = self.0.volumes.lock().clone();
         for volume in open {
             volume.add_occupancy(&mut uses)?;
         }
         Ok(uses)
+    }
+
+    /// Panics unless everything in DRAM agrees, and nobody is in it: [`Volume::check`] of each volume,
+    /// and that counters and allocator say the same. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        let open = self.0.volumes.lock().clone();
+        let mut entries = EntryCounts::default();
+        for volume in open {
+            volume.check();
+            entries.add(volume.entries());
+        }
+        assert_eq!(self.entry_counts(), entries, "counters of entries");
+        self.0.shared.allocator.check();
+        assert_eq!(self.space().reserved_pages, 0, "pages that are reserved at rest");
     }
 
     /// Checks what may be lost, and reserves the space.
@@ -418,7 +422,7 @@ impl Pool {
 
     /// Builds everything that is derived from the medium.
     pub(crate) fn load(medium: Medium) -> Result<Self> {
-        let mut superblock = superblock::read(&medium)?;
+        let superblock = superblock::read(&medium)?;
         medium.fill_holes(superblock.pool_bytes)?;
         let medium = Arc::new(medium);
         let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));
@@ -430,6 +434,7 @@ impl Pool {
             medium,
             allocator,
             counters: Arc::new(Counters::default()),
+            superblock: Mutex::new(superblock),
             seed: superblock.seed(),
             closed: AtomicBool::new(false),
         });
@@ -440,11 +445,12 @@ impl Pool {
         shared.allocator.check();
         let was_clean = superblock.state == STATE_CLEAN;
         if shared.medium.mode() == Mode::ReadWrite {
-            superblock.opens += 1;
-            superblock.state = STATE_OPEN;
-            superblock::write(&shared.medium, &mut superblock)?;
+            shared.update_superblock(|superblock| {
+                superblock.opens += 1;
+                superblock.state = STATE_OPEN;
+            })?;
         }
-        let volumes = Mutex::new(Volumes { superblock, open });
+        let volumes = Mutex::new(open);
         Ok(Self(Arc::new(PoolInner { shared, was_clean, volumes })))
     }
 }
@@ -464,7 +470,7 @@ impl VolumeRecord {
 impl VolumeShared {
     fn load(pool: &Arc<PoolShared>, record: &VolumeRecord) -> Result<Self> {
         let name = record.name().expect("checked with the superblock").to_string();
-        if record.len_bytes == 0 || record.len_bytes > VOLUME_BYTES_MAX {
+        if check_len(record.len_bytes).is_err() {
             return Err(Error::Corrupt {
                 what: "superblock",
                 offset: 0,
@@ -476,23 +482,6 @@ impl VolumeShared {
         let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
         map.claim_pages(record.len_bytes)?;
         Ok(Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map))
-    }
-
-    fn info(&self) -> Result<VolumeInfo> {
-        let (mut table_pages, mut huge_extents, mut page_extents) = (0, 0, 0);
-        let mut count_table = |_| {
-            table_pages += 1;
-            Ok(())
-        };
-        self.map.walk(&mut count_table, &mut |extent| {
-            match extent.size {
-                ExtentSize::Huge => huge_extents += 1,
-                ExtentSize::Page => page_extents += 1,
-            }
-            Ok(())
-        })?;
-        let (id, name, len_bytes) = (self.id, self.name.clone(), self.len_bytes());
-        Ok(VolumeInfo { id, name, len_bytes, huge_extents, page_extents, table_pages })
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {

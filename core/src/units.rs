@@ -6,7 +6,7 @@
 //! Knows nothing of media, volumes or entries.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// Bytes in a line, the unit in which stores reach the medium: 64.
 pub const LINE: u64 = 64;
@@ -177,6 +177,19 @@ impl LogicalRange {
         LogicalPage(self.start / PAGE)
     }
 
+    /// The part of it in `slot`, which it touches.
+    pub(crate) fn within(self, slot: SlotNo) -> Self {
+        let end = self.start + self.len_bytes;
+        let start = self.start.max(slot.0 * HUGE);
+        Self::new(start, end.min((slot.0 + 1) * HUGE) - start)
+    }
+
+    /// The slots that it touches; it is not empty.
+    pub(crate) fn slots(self) -> RangeInclusive<SlotNo> {
+        let last = self.start + (self.len_bytes - 1);
+        SlotNo(self.start / HUGE)..=SlotNo(last / HUGE)
+    }
+
     pub(crate) fn overlaps(self, other: Self) -> bool {
         self.start < other.start + other.len_bytes && other.start < self.start + self.len_bytes
     }
@@ -225,5 +238,14 @@ mod tests {
         assert_eq!(LogicalPage(1030).slot(), SlotNo(2));
         assert_eq!(LogicalPage(1030).index_in_slot(), 6);
         assert_eq!(ExtentSize::Huge.bytes(), HUGE);
+    }
+
+    #[test]
+    fn a_range_splits_at_slots() {
+        let range = LogicalRange::new(HUGE - 5, HUGE + 10);
+        let slots: Vec<_> = (range.slots().start().0..=range.slots().end().0).collect();
+        let parts: Vec<_> = slots.iter().map(|&slot| range.within(SlotNo(slot))).collect();
+        let expected = [(HUGE - 5, 5), (HUGE, HUGE), (2 * HUGE, 5)];
+        assert_eq!(parts, expected.map(|(start, len)| LogicalRange::new(start, len)));
     }
 }

@@ -3,27 +3,29 @@
 //! Holes read as zeros and cost nothing; extents come by faults and go by punching.
 //! 1. A range is answered slot by slot (2 MiB): a map call returns the longest contiguous prefix
 //!    of what was asked for, and the caller asks again for the rest.
-//! 2. Lock order: slot or entries, then the extent map, then the allocator. Pins are a leaf.
+//! 2. An operation that takes extents away never meets a guard that reaches them: it is refused, or
+//!    waits as long as its handle is patient.
 //!
-//! Knows nothing of what the bytes mean.
+//! `docs/DAX.md` has the protocol behind it. Knows nothing of what the bytes mean.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::entry::SlotState;
+use parking_lot::Mutex;
+
+use crate::counters::Access;
 use crate::error::{Error, Result};
 use crate::extent::{Appender, Extent};
-use crate::extent_map::{ExtentMap, Word};
-use crate::fault::{Access, Request};
+use crate::extent_map::ExtentMap;
+use crate::fault::Request;
 use crate::guard::{ReadGuard, WriteGuard};
 use crate::index::EntryIndex;
-use crate::persist::{fence, fence_all, flush_range, store_zeros};
+use crate::inspect::VolumeStats;
 use crate::pins::PinTable;
 use crate::pool::PoolShared;
-use crate::units::{
-    ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, PageNo,
-    SlotNo,
-};
+use crate::units::{ExtentSize, HUGE, HugeNo, LINE, LogicalRange, Offset, PAGE, PageNo};
+use crate::upgrade::UpgradeReport;
 
 pub(crate) struct VolumeShared {
     pub pool: Arc<PoolShared>,
@@ -31,6 +33,8 @@ pub(crate) struct VolumeShared {
     pub name: String,
     len_bytes: AtomicU64,
     pub map: ExtentMap,
+    /// Held by whoever changes the length.
+    pub resizing: Mutex<()>,
     pub index: EntryIndex,
     pub pins: PinTable,
     /// Where the last huge page was given; the next one is looked for behind it.
@@ -51,7 +55,11 @@ pub(crate) struct VolumeShared {
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Volume(pub(crate) Arc<VolumeShared>);
+pub struct Volume {
+    pub(crate) shared: Arc<VolumeShared>,
+    /// How long operations wait for a guard that is in their way.
+    patience: Duration,
+}
 
 /// A mapped part of a volume; physically neighbouring pages are one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,12 +81,13 @@ impl VolumeShared {
         len_bytes: u64,
         map: ExtentMap,
     ) -> Self {
-        let index = EntryIndex::new(len_bytes.div_ceil(PAGE), Arc::clone(&pool.counters));
+        let index = EntryIndex::new(Arc::clone(&pool.counters));
         Self {
             pool,
             id,
             name,
             len_bytes: AtomicU64::new(len_bytes),
+            resizing: Mutex::new(()),
             map,
             index,
             pins: PinTable::default(),
@@ -87,6 +96,7 @@ impl VolumeShared {
     }
 
     pub(crate) fn len_bytes(&self) -> u64 {
+        // ORDERING: Acquire; pairs with the Release in `set_len_bytes`.
         self.len_bytes.load(Ordering::Acquire)
     }
 
@@ -106,22 +116,17 @@ impl VolumeShared {
         HugeNo(self.huge_goal.load(Ordering::Relaxed))
     }
 
-    /// `range`, and all of the last page if it reaches the end of the volume: behind the end there
-    /// is nothing to keep.
-    fn with_last_page(&self, range: LogicalRange) -> LogicalRange {
-        let end = range.start + range.len_bytes;
-        match end == self.len_bytes() {
-            true => LogicalRange::new(range.start, end.next_multiple_of(PAGE) - range.start),
-            false => range,
-        }
-    }
-
     /// A huge page was allocated; the next one had better be behind it.
     pub(crate) fn set_huge_goal(&self, given: PageNo) {
         self.huge_goal.store(given.huge().0 + 1, Ordering::Relaxed);
     }
 
-    fn check_range(&self, range: LogicalRange) -> Result<()> {
+    pub(crate) fn set_len_bytes(&self, len_bytes: u64) {
+        // ORDERING: Release; pairs with the Acquire in `len_bytes`. Who shortens fences after it.
+        self.len_bytes.store(len_bytes, Ordering::Release);
+    }
+
+    pub(crate) fn check_range(&self, range: LogicalRange) -> Result<()> {
         let fits = range.end().is_some_and(|end| end <= self.len_bytes());
         if fits && range.len_bytes > 0 {
             return Ok(());
@@ -135,19 +140,32 @@ impl VolumeShared {
 }
 
 impl Volume {
+    pub(crate) fn new(shared: Arc<VolumeShared>) -> Self {
+        Self { shared, patience: Duration::ZERO }
+    }
+
+    /// The same volume, by a handle whose operations wait up to `patience` for guards that are in
+    /// their way. A handle has none at first: [`Error::Busy`] comes at once.
+    ///
+    /// Waiting holds nothing, so a thread that waits for a guard of its own waits in vain, and no
+    /// more than that.
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), patience }
+    }
+
     /// The number of the volume in its pool; never used twice.
     pub fn id(&self) -> u32 {
-        self.0.id
+        self.shared.id
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.shared.name
     }
 
     /// Length of the logical space in bytes.
     pub fn len_bytes(&self) -> u64 {
-        self.0.len_bytes()
+        self.shared.len_bytes()
     }
 
     /// Maps `range` for reading. A hole is answered by the shared zero extent, without allocating.
@@ -158,7 +176,7 @@ impl Volume {
     /// [`Error::OutOfRange`], [`Error::Busy`] if a write guard overlaps, [`Error::Corrupt`],
     /// [`Error::Closed`].
     pub fn map(&self, range: LogicalRange) -> Result<ReadGuard> {
-        ReadGuard::fault(&self.0, range)
+        ReadGuard::fault(&self.shared, range, self.deadline())
     }
 
     /// Maps `range` for writing; holes get extents of zeros, 2 MiB where possible.
@@ -170,8 +188,8 @@ impl Volume {
     /// is free (nothing is changed), [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`],
     /// [`Error::Closed`].
     pub fn map_mut(&self, range: LogicalRange) -> Result<WriteGuard> {
-        self.0.pool.medium.require_writable()?;
-        WriteGuard::fault(&self.0, range)
+        self.shared.pool.medium.require_writable()?;
+        WriteGuard::fault(&self.shared, range, self.deadline())
     }
 
     /// Maps a hole for appending: it gets an extent, and its bytes are *not* zeroed, since nothing
@@ -195,13 +213,13 @@ impl Volume {
         range: LogicalRange,
         pages_min: u64,
     ) -> Result<(Appender, Arc<Extent>)> {
-        self.0.pool.medium.require_writable()?;
+        self.shared.pool.medium.require_writable()?;
         if !range.start.is_multiple_of(HUGE) || !range.len_bytes.is_multiple_of(PAGE) {
             return Err(Error::InvalidArgument("appending starts at a slot and maps whole pages"));
         }
         let huge_allowed = range.len_bytes >= HUGE;
         let request = Request { range, access: Access::Append, huge_allowed, pages_min };
-        let mapped = Extent::fault(&self.0, request)?;
+        let mapped = Extent::fault(&self.shared, request, self.deadline())?;
         Ok(mapped.unwrap_or_else(|| unreachable!("an append fault left a hole")))
     }
 
@@ -217,7 +235,7 @@ impl Volume {
             return Err(Error::InvalidArgument("what was appended starts at a line"));
         }
         let request = Request { range, access: Access::Adopt, huge_allowed: true, pages_min: 1 };
-        Extent::fault(&self.0, request)
+        Extent::fault(&self.shared, request, self.deadline())
     }
 
     /// Copies bytes from `start` on into `into`; holes read as zeros.
@@ -225,7 +243,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::map`].
     pub fn read(&self, start: u64, into: &mut [u8]) -> Result<()> {
-        self.0.check_range(LogicalRange::new(start, into.len() as u64))?;
+        self.shared.check_range(LogicalRange::new(start, into.len() as u64))?;
         let mut done = 0;
         while done < into.len() {
             let rest = LogicalRange::new(start + done as u64, (into.len() - done) as u64);
@@ -244,7 +262,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::map_mut`]; what was written before the error stays written.
     pub fn write(&self, start: u64, bytes: &[u8]) -> Result<()> {
-        self.0.check_range(LogicalRange::new(start, bytes.len() as u64))?;
+        self.shared.check_range(LogicalRange::new(start, bytes.len() as u64))?;
         let mut done = 0;
         while done < bytes.len() {
             let rest = LogicalRange::new(start + done as u64, (bytes.len() - done) as u64);
@@ -257,21 +275,18 @@ impl Volume {
         Ok(())
     }
 
-    /// Makes durable what was stored through write guards into `range`; whole entries are
-    /// flushed, and entries that are not dirty cost nothing.
+    /// Makes durable what was stored through write guards into `range`. Whole entries are flushed,
+    /// 4 KiB or 2 MiB, and only dirty ones: those that were when the call began, and what got dirty
+    /// in their slots meanwhile.
+    ///
+    /// An entry that a write guard reaches is flushed and stays dirty, so that the next sync looks
+    /// at it again.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`], [`Error::Closed`].
     pub fn sync(&self, range: LogicalRange) -> Result<()> {
-        self.0.pool.require_open()?;
-        self.0.check_range(range)?;
-        let end = range.start + range.len_bytes;
-        let slots = SlotNo(range.start / HUGE)..=SlotNo((end - 1) / HUGE);
-        let touched = self.0.index.touched_slots().skip_while(|slot| slot < slots.start());
-        for slot in touched.take_while(|slot| slot <= slots.end()) {
-            self.sync_slot(slot, range)?;
-        }
-        Ok(())
+        self.check_open(range)?;
+        self.shared.sync(range)
     }
 
     /// Gives the extents of `range` back; it reads as zeros. Bytes of pages that are only touched
@@ -285,23 +300,70 @@ impl Volume {
     /// it came after the check. [`Error::OutOfRange`], [`Error::ReadOnly`], [`Error::Corrupt`],
     /// [`Error::Io`], [`Error::Closed`].
     pub fn punch(&self, range: LogicalRange) -> Result<()> {
-        self.0.pool.medium.require_writable()?;
-        self.0.pool.require_open()?;
-        self.0.check_range(range)?;
-        let parts = split_by_slot(self.0.with_last_page(range));
-        if let Some(busy) = parts.clone().find(|part| self.0.pins.is_pinned(*part)) {
-            return Err(Error::Busy { start: busy.start, len_bytes: busy.len_bytes });
-        }
-        parts.into_iter().try_for_each(|part| self.punch_slot(part))
+        self.shared.pool.medium.require_writable()?;
+        self.check_open(range)?;
+        self.shared.punch(self.shared.with_last_page(range), self.deadline())
     }
 
-    /// All extents in logical order.
+    /// Zeroes `range` and keeps its extents; holes stay holes.
+    ///
+    /// # Durability
+    /// As [`Volume::punch`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word of the extent map does not verify.
-    pub fn extents(&self) -> Result<Vec<ExtentInfo>> {
+    /// As [`Volume::punch`].
+    pub fn zero(&self, range: LogicalRange) -> Result<()> {
+        self.shared.pool.medium.require_writable()?;
+        self.check_open(range)?;
+        self.shared.zero(range, self.deadline())
+    }
+
+    /// Makes the volume `len_bytes` long. What is cut off is given back, as by [`Volume::punch`];
+    /// what is added reads as zeros.
+    ///
+    /// # Durability
+    /// Durable when it returns. A crash while it is made shorter leaves the old length, and each
+    /// page behind the new end as it was or a hole.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a length of 0 or over 256 TiB, [`Error::Busy`] while a guard
+    /// or handle is alive in what is cut off: the length is as it was. [`Error::ReadOnly`],
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
+    pub fn set_len(&self, len_bytes: u64) -> Result<()> {
+        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_open()?;
+        self.shared.set_len(len_bytes, self.deadline())
+    }
+
+    /// Makes 2 MiB extents of the slots that `range` touches and that have at least `pages_min` of
+    /// their 512 pages mapped. Where the pages are one aligned run, that is one word on the medium,
+    /// and guards stay valid; otherwise they are moved to a whole huge page, and holes become zeros.
+    ///
+    /// Stops at nothing: what cannot be upgraded now is counted by [`crate::Refusal`] and stays as it is.
+    /// 4 KiB operations in a slot are held up while it is copied, and waited for at most as long as
+    /// the handle is patient, 1 ms at least.
+    ///
+    /// # Durability
+    /// The bytes are as durable as before, whenever a crash comes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`],
+    /// [`Error::Closed`].
+    pub fn upgrade(&self, range: LogicalRange, pages_min: u64) -> Result<UpgradeReport> {
+        self.shared.pool.medium.require_writable()?;
+        self.check_open(range)?;
+        self.shared.upgrade(range, pages_min, self.patience)
+    }
+
+    /// The extents that `range` touches, whole, in logical order.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Closed`], [`Error::Corrupt`] where a word of the extent map
+    /// does not verify.
+    pub fn extents(&self, range: LogicalRange) -> Result<Vec<ExtentInfo>> {
+        self.check_open(range)?;
         let mut extents: Vec<ExtentInfo> = Vec::new();
-        self.0.map.walk(&mut |_| Ok(()), &mut |extent| {
+        self.shared.map.walk(&mut |_| Ok(()), &mut |extent| {
             let start = extent.logical.0 * PAGE;
             let physical = extent.physical.offset();
             let follows = |last: &&mut ExtentInfo| {
@@ -321,133 +383,46 @@ impl Volume {
             }
             Ok(())
         })?;
+        extents.retain(|extent| extent.logical.overlaps(range));
         Ok(extents)
     }
 
-    /// Panics unless the entries are legal and nobody is in them. For tests.
+    /// What the volume is, and what it takes up.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corrupt`] where a word of the extent map does not verify.
+    pub fn stats(&self) -> Result<VolumeStats> {
+        self.shared.pool.require_open()?;
+        self.shared.stats()
+    }
+
+    /// Panics unless entries, extent map, pins and summaries agree, and nobody is in them: the
+    /// invariants of docs/DAX.md that can be seen at rest. For tests.
     #[doc(hidden)]
-    pub fn check_idle(&self) {
-        self.0.index.check_idle();
+    pub fn check(&self) {
+        self.shared.check();
     }
 
-    fn sync_slot(&self, slot: SlotNo, range: LogicalRange) -> Result<()> {
-        let medium = &self.0.pool.medium;
-        let mut locked = self.0.index.lock_slot(slot);
-        let mut flushed = Vec::new();
-        let mut clean = Vec::new();
-        for entry in locked.dirty_entries() {
-            let start = (slot.first_page().0 + entry.index as u64) * PAGE;
-            let logical = LogicalRange::new(start, entry.size.bytes());
-            if !logical.overlaps(range) {
-                continue;
-            }
-            // Asked before flushing: a guard that is dropped meanwhile may have stored behind it.
-            // A new one cannot, since its fault waits for the slot.
-            if !self.0.pins.is_pinned_for_writing(logical) {
-                clean.push(entry);
-            }
-            let physical = ByteRange::new(entry.physical.offset(), entry.size.bytes());
-            flushed.push(flush_range(medium, physical));
-        }
-        if !flushed.is_empty() {
-            fence_all(medium, flushed)?;
-        }
-        clean.into_iter().for_each(|entry| locked.set_clean(entry));
-        Ok(())
+    fn check_open(&self, range: LogicalRange) -> Result<()> {
+        self.shared.pool.require_open()?;
+        self.shared.check_range(range)
     }
 
-    /// Punches a range within one slot.
-    fn punch_slot(&self, range: LogicalRange) -> Result<()> {
-        let slot = range.first_page().slot();
-        // Nothing to lock, and no memory spent on it: whoever maps it now comes after.
-        if !self.0.index.is_touched(slot) && self.0.map.slot(slot)? == Word::Hole {
-            return Ok(());
-        }
-        let mut locked = self.0.index.lock_slot(slot);
-        if self.0.pins.is_pinned(range) {
-            return Err(Error::Busy { start: range.start, len_bytes: range.len_bytes });
-        }
-        let pages = whole_pages(range);
-        let covers_slot = pages.len() as u64 == PAGES_PER_HUGE;
-        if !covers_slot && matches!(self.0.map.slot(slot)?, Word::Huge(_)) {
-            return self.zero_in_place(range);
-        }
-        page_parts(range).into_iter().try_for_each(|part| self.zero_in_place(part))?;
-        if covers_slot || matches!(locked.state(), SlotState::Table { .. }) {
-            locked.delete(pages.clone());
-        }
-        self.0.map.unmap(slot, pages)
+    fn deadline(&self) -> Option<Instant> {
+        (!self.patience.is_zero()).then(|| Instant::now() + self.patience)
     }
-
-    /// Zeroes bytes of one page, or of one huge page, if they are mapped. The caller holds the slot, and no guard
-    /// reaches them.
-    fn zero_in_place(&self, range: LogicalRange) -> Result<()> {
-        if range.len_bytes == 0 {
-            return Ok(());
-        }
-        let medium = &self.0.pool.medium;
-        let start = match self.0.map.page(range.first_page())? {
-            Word::Page(page) => page.offset().0 + range.start % PAGE,
-            Word::Huge(first) => first.offset().0 + range.start % HUGE,
-            _ => return Ok(()),
-        };
-        let stored = store_zeros(medium, ByteRange::new(Offset(start), range.len_bytes));
-        let [_] = fence(medium, [stored.flush(medium)])?;
-        Ok(())
-    }
-}
-
-/// The parts of `range` by slot, in order.
-fn split_by_slot(range: LogicalRange) -> impl Iterator<Item = LogicalRange> + Clone {
-    let end = range.start + range.len_bytes;
-    (range.start / HUGE..end.div_ceil(HUGE)).map(move |slot| {
-        let start = range.start.max(slot * HUGE);
-        LogicalRange::new(start, end.min((slot + 1) * HUGE) - start)
-    })
-}
-
-/// The pages of a range within one slot that it covers whole, by their position in the slot.
-fn whole_pages(range: LogicalRange) -> std::ops::Range<usize> {
-    let slot_start = range.start / HUGE * HUGE;
-    let first = (range.start - slot_start).div_ceil(PAGE) as usize;
-    let end = ((range.start + range.len_bytes - slot_start) / PAGE) as usize;
-    first..end.max(first)
-}
-
-/// The parts of a range that cover a page only in part: at most one at the head, one at the tail.
-fn page_parts(range: LogicalRange) -> [LogicalRange; 2] {
-    let end = range.start + range.len_bytes;
-    let head_end = (range.start.div_ceil(PAGE) * PAGE).min(end);
-    let tail_start = (end / PAGE * PAGE).max(head_end);
-    [
-        LogicalRange::new(range.start, head_end - range.start),
-        LogicalRange::new(tail_start, end - tail_start),
-    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_range_is_its_whole_pages_and_the_parts_beside_them() {
-        for start in [0, 1, PAGE - 1, PAGE, PAGE + 7, HUGE - PAGE - 3] {
-            for len_bytes in [1, 9, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE - 5] {
-                let range = LogicalRange::new(HUGE + start, len_bytes.min(HUGE - start));
-                let pages = whole_pages(range);
-                let parts = page_parts(range);
-                let sum = pages.len() as u64 * PAGE + parts[0].len_bytes + parts[1].len_bytes;
-                assert_eq!(sum, range.len_bytes, "{range:?}");
-                assert!(parts.iter().all(|part| part.len_bytes < PAGE), "{range:?}");
-            }
-        }
-    }
+    use crate::units::SlotNo;
 
     #[test]
     fn a_page_whose_word_could_not_be_persisted_gets_no_second_owner() {
         let Some((_folder, pool, volume)) = volume_in_a_file() else { return };
         volume.write(0, &[1; 10]).unwrap();
-        volume.0.pool.medium.fail_syncs();
+        volume.shared.pool.medium.fail_syncs();
         let slots = [SlotNo(1), SlotNo(2)];
         for slot in slots {
             let error = volume.map_append(slot.range(), 1).map(|_| ()).unwrap_err();
@@ -457,7 +432,7 @@ mod tests {
         if let [Ok(one), Ok(two)] = &guards {
             assert_ne!(one.physical(), two.physical());
         }
-        volume.0.pool.allocator.check();
+        volume.shared.pool.allocator.check();
         drop(guards);
         drop(volume);
         assert!(matches!(pool.remove_volume("v"), Err(Error::Io { .. })));
@@ -472,12 +447,5 @@ mod tests {
         let volume = pool.create_volume("v", 64 * HUGE).unwrap();
         let can_fail = pool.info().persistence == crate::Persistence::Msync;
         can_fail.then_some((folder, pool, volume))
-    }
-
-    #[test]
-    fn a_range_splits_at_slots() {
-        let parts: Vec<_> = split_by_slot(LogicalRange::new(HUGE - 5, HUGE + 10)).collect();
-        let expected = [(HUGE - 5, 5), (HUGE, HUGE), (2 * HUGE, 5)];
-        assert_eq!(parts, expected.map(|(start, len)| LogicalRange::new(start, len)));
     }
 }

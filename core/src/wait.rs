@@ -11,30 +11,38 @@
 //! Source: the wait queues of `fs/dax.c`; `parking_lot_core` is the queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN, UnparkResult};
+use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN, ParkResult, UnparkResult};
 
 /// Someone sleeps on the word. The same bit in every kind of lock word.
 pub(crate) const WAITERS: u64 = 1 << 3;
 
-/// Sleeps while `word` is as it was `seen`. Returns at the latest when it is woken; the caller
-/// looks again.
-pub(crate) fn sleep_while(word: &AtomicU64, seen: u64) {
+/// Sleeps while `word` is as it was `seen`. Returns at the latest when it is woken, and the caller
+/// looks again; or false when `deadline` has passed: then no wake was spent on it.
+pub(crate) fn sleep_while(word: &AtomicU64, seen: u64, deadline: Option<Instant>) -> bool {
     let announced = seen | WAITERS;
     if seen != announced {
         // ORDERING: Relaxed; the word is validated again under the queue's own lock.
         let exchange = word.compare_exchange(seen, announced, Ordering::Relaxed, Ordering::Relaxed);
         if exchange.is_err() {
-            return;
+            return true;
         }
     }
     // ORDERING: Relaxed; the queue's lock orders this against `wake`, which takes it too.
     let validate = || word.load(Ordering::Relaxed) == announced;
+    // The last sleeper to give up takes the announcement back. The queue's lock is held here too.
+    let gave_up = |_, was_last| {
+        if was_last {
+            word.fetch_and(!WAITERS, Ordering::Relaxed);
+        }
+    };
     // SAFETY: the key is the address of a word that outlives the sleep (`word` is borrowed), so no
     // foreign queue shares it; the closures neither panic nor park.
-    unsafe {
-        parking_lot_core::park(key(word), validate, || {}, |_, _| {}, DEFAULT_PARK_TOKEN, None)
+    let result = unsafe {
+        parking_lot_core::park(key(word), validate, || {}, gave_up, DEFAULT_PARK_TOKEN, deadline)
     };
+    result != ParkResult::TimedOut
 }
 
 /// Wakes the sleeper that has waited longest. The word then says whether more remain.

@@ -53,7 +53,7 @@ fn a_fresh_slot_is_one_huge_page_and_nothing_falls_back() {
     assert_eq!(pool.fault_counts().all_fallbacks(), 0);
     assert_eq!(pool.fault_counts().allocated_huge, 8);
     assert_eq!(pool.entry_counts().huge_mapping, 8);
-    volume.check_idle();
+    volume.check();
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn a_pool_without_whole_huge_pages_goes_on_in_pages() {
     assert_eq!(pool.fault_counts().fallbacks(FallbackReason::NoHugePage), 1);
     assert_eq!(pool.fault_counts().allocated_pages, 4);
     assert_eq!(pool.fault_counts().downgrades, 1, "the empty 2 MiB entry made way");
-    let extents = volume.extents().unwrap();
+    let extents = volume.extents(range(0, volume.len_bytes())).unwrap();
     assert_eq!(extents.len(), 1, "neighbours stay neighbours: {extents:?}");
     assert_eq!(extents[0].logical, range(HUGE, 4 * PAGE));
-    volume.check_idle();
+    volume.check();
 }
 
 #[test]
@@ -85,16 +85,16 @@ fn a_full_pool_says_so_and_changes_nothing() {
     };
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert!(written > 1000, "{written} pages of 1024");
-    let before = (pool.space(), volume.extents().unwrap());
+    let before = (pool.space(), volume.extents(range(0, volume.len_bytes())).unwrap());
     assert!(volume.write(written * PAGE, &[7; 10]).is_err());
-    assert_eq!((pool.space(), volume.extents().unwrap()), before);
+    assert_eq!((pool.space(), volume.extents(range(0, volume.len_bytes())).unwrap()), before);
     for page in 0..written {
         assert_eq!(&*volume.map(range(page * PAGE, 3)).unwrap(), &[7; 3]);
     }
     volume.punch(range(0, written * PAGE)).unwrap();
-    assert_eq!(volume.extents().unwrap(), []);
+    assert_eq!(volume.extents(range(0, volume.len_bytes())).unwrap(), []);
     assert!(volume.map(range(0, 1)).unwrap().is_hole());
-    volume.check_idle();
+    volume.check();
 }
 
 #[test]
@@ -109,12 +109,12 @@ fn everything_is_there_after_reopening_with_and_without_close() {
         pool.create_volume("other", 1 << 20).unwrap();
         volume.write(HUGE - 77, &bytes).unwrap();
         volume.write(900 << 20, b"end").unwrap();
-        volume.extents().unwrap()
+        volume.extents(range(0, volume.len_bytes())).unwrap()
     };
     for close in [false, true, true] {
         let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
         let volume = pool.volume("data").unwrap().unwrap();
-        assert_eq!(volume.extents().unwrap(), extents);
+        assert_eq!(volume.extents(range(0, volume.len_bytes())).unwrap(), extents);
         let mut back = vec![0; bytes.len()];
         volume.read(HUGE - 77, &mut back).unwrap();
         assert!(back == bytes);
@@ -207,11 +207,11 @@ fn punching_pages_frees_them_and_their_table_last() {
     expected[PAGE as usize - 17..3 * PAGE as usize - 17].fill(0);
     assert!(back == expected);
     volume.punch(range(0, HUGE)).unwrap();
-    assert_eq!(volume.extents().unwrap(), []);
+    assert_eq!(volume.extents(range(0, volume.len_bytes())).unwrap(), []);
     // The two tables above the slot stay.
     assert_eq!(pool.space().free_pages, free - 2);
     assert_eq!(pool.entry_counts().page_mapping, 0);
-    volume.check_idle();
+    volume.check();
 }
 
 #[test]
@@ -251,10 +251,10 @@ fn a_short_append_gets_a_run_of_pages() {
     assert_eq!(pool.fault_counts().fallbacks(FallbackReason::RangeTooShort), 1);
     let too_long = volume.map_append(range(2 * HUGE, HUGE), 512);
     assert!(matches!(too_long, Err(Error::Full { .. })));
-    assert_eq!(volume.extents().unwrap().len(), 1);
+    assert_eq!(volume.extents(range(0, volume.len_bytes())).unwrap().len(), 1);
     drop((appender, extent));
     volume.punch(range(HUGE, HUGE)).unwrap();
-    volume.check_idle();
+    volume.check();
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn sync_makes_dirty_entries_clean() {
     drop(guard);
     volume.sync(range(0, HUGE)).unwrap();
     assert_eq!(&volume.map(range(0, 2)).unwrap()[..], [1, 2]);
-    volume.check_idle();
+    volume.check();
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn threads_that_fault_the_same_slots_lose_no_tag() {
                 assert_eq!(*guard, (page ^ thread << 32).to_le_bytes());
             }
         }
-        volume.check_idle();
+        volume.check();
         assert_eq!(pool.space().reserved_pages, 0);
     }
 }
@@ -372,8 +372,8 @@ fn faults_and_punches_of_one_slot_race_and_end() {
             });
         });
         volume.punch(range(0, HUGE)).unwrap();
-        volume.check_idle();
-        assert_eq!(volume.extents().unwrap(), []);
+        volume.check();
+        assert_eq!(volume.extents(range(0, volume.len_bytes())).unwrap(), []);
         assert_eq!(pool.space().reserved_pages, 0);
     }
 }
@@ -384,7 +384,7 @@ fn the_last_page_of_a_volume_comes_back_too() {
     let volume = pool.create_volume("v", 3 * PAGE + 10).unwrap();
     volume.write(0, &pattern(3 * PAGE as usize + 10, 1)).unwrap();
     volume.punch(range(PAGE, 2 * PAGE + 10)).unwrap();
-    let extents = volume.extents().unwrap();
+    let extents = volume.extents(range(0, volume.len_bytes())).unwrap();
     assert_eq!(extents.len(), 1);
     assert_eq!(extents[0].logical, range(0, PAGE));
 }

@@ -132,6 +132,19 @@ pub(crate) fn copy_lines(to: *mut u8, bytes: &[u8]) {
     }
 }
 
+/// Copies whole lines from `from` to `to`, past the cache.
+pub(crate) fn copy_lines_within(to: *mut u8, from: *const u8, len_bytes: u64) {
+    for line in 0..len_bytes / LINE {
+        let at = (line * LINE) as usize;
+        let mut bytes = [0; LINE as usize];
+        let source = from.wrapping_add(at);
+        // SAFETY: `persist` passes lines inside a live mapping to which, by its caller's lock, nobody
+        // stores meanwhile; `bytes` is this function's own.
+        unsafe { std::ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), bytes.len()) };
+        store_line(to.wrapping_add(at), &bytes);
+    }
+}
+
 /// Stores zeros over whole lines at `to`, past the cache.
 pub(crate) fn zero_lines(to: *mut u8, len_bytes: u64) {
     const ZEROS: [u8; LINE as usize] = [0; LINE as usize];

@@ -153,6 +153,19 @@ pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
     Flushed::new(medium, range)
 }
 
+/// Copies whole lines within the medium, past the cache. The caller owns the target, as for
+/// [`store_lines`], and holds a lock under which nobody stores to the source.
+pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flushed {
+    let range = ByteRange::new(to, from.len_bytes);
+    check_lines(medium, from);
+    check_lines(medium, range);
+    assert!(from.end() <= to || range.end() <= from.start, "source and target overlap");
+    instructions::copy_lines_within(medium.address(to), medium.address(from.start), from.len_bytes);
+    #[cfg(feature = "sim")]
+    record(medium, |recorder| recorder.flushed(medium, range));
+    Flushed::new(medium, range)
+}
+
 /// Stores zeros over any bytes. The caller owns them, as for [`store_lines`].
 pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");

@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use daxite_core::{Appender, Extent, HUGE, LINE, Pool, PoolInfo, Volume};
+use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Volume};
 
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
@@ -104,7 +104,7 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
 
 /// The numbers of all slots with an extent, in order.
 fn slots(volume: &Volume) -> Result<BTreeSet<SegmentNo>> {
-    let extents = volume.extents()?;
+    let extents = volume.extents(LogicalRange::new(0, volume.len_bytes()))?;
     Ok(extents.iter().map(|extent| SegmentNo((extent.logical.start / HUGE) as u32)).collect())
 }
 

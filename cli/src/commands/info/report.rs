@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use daxite::daxite_core::{FallbackReason, PageSizes, Pool, PoolInfo, VolumeInfo};
+use daxite::daxite_core::{FallbackReason, FaultOutcome, PageSizes, Pool, PoolInfo, VolumeStats};
 use daxite::{RecoveryReport, Stats};
 use serde::Serialize;
 
@@ -218,8 +218,8 @@ impl Log {
 }
 
 impl Volume {
-    fn of(volume: VolumeInfo) -> Self {
-        let VolumeInfo { name, huge_extents, page_extents, table_pages, .. } = volume;
+    fn of(volume: VolumeStats) -> Self {
+        let VolumeStats { name, huge_extents, page_extents, table_pages, .. } = volume;
         Self { name, huge_extents, page_extents, table_pages }
     }
 }
@@ -233,9 +233,10 @@ impl Dax {
             FallbackReason::ALL.map(|reason| (reason.to_string(), counts.fallbacks(reason)));
         Self {
             faults: Faults {
-                huge: counts.huge,
-                page: counts.page,
-                zero: counts.zero,
+                huge: counts.outcomes(FaultOutcome::Huge),
+                page: counts.outcomes(FaultOutcome::Page),
+                zero: counts.outcomes(FaultOutcome::HugeZero)
+                    + counts.outcomes(FaultOutcome::PageZero),
                 allocated_huge: counts.allocated_huge,
                 allocated_pages: counts.allocated_pages,
                 fallbacks: fallbacks.into_iter().filter(|&(_, count)| count > 0).collect(),

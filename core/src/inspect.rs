@@ -1,0 +1,98 @@
+//! What a volume says about itself: figures for its users, and a check for tests.
+
+use std::collections::BTreeMap;
+
+use crate::entry::{Entry, EntryCounts};
+use crate::error::Result;
+use crate::extent_map::Word;
+use crate::units::{ExtentSize, LogicalPage};
+use crate::volume::VolumeShared;
+
+/// What a volume is, and what it takes up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct VolumeStats {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Length of the logical space in bytes.
+    pub len_bytes: u64,
+    /// 2 MiB extents.
+    pub huge_extents: u64,
+    /// 4 KiB extents.
+    pub page_extents: u64,
+    /// Pages of its extent map.
+    pub table_pages: u64,
+    /// Bytes of entries that were handed out for writing since they were last synced: whole
+    /// entries, of 4 KiB or 2 MiB.
+    pub dirty_bytes: u64,
+    /// Guards and handles that are alive and reach bytes of the pool.
+    pub pins: u64,
+    /// Entries by kind, which faults made since the pool was opened.
+    pub entries: EntryCounts,
+    /// DRAM that the entry index takes, in bytes.
+    pub index_bytes: u64,
+}
+
+impl VolumeShared {
+    pub(crate) fn stats(&self) -> Result<VolumeStats> {
+        let (mut table_pages, mut huge_extents, mut page_extents) = (0, 0, 0);
+        let mut count_table = |_| {
+            table_pages += 1;
+            Ok(())
+        };
+        self.map.walk(&mut count_table, &mut |extent| {
+            match extent.size {
+                ExtentSize::Huge => huge_extents += 1,
+                ExtentSize::Page => page_extents += 1,
+            }
+            Ok(())
+        })?;
+        Ok(VolumeStats {
+            id: self.id,
+            name: self.name.clone(),
+            len_bytes: self.len_bytes(),
+            huge_extents,
+            page_extents,
+            table_pages,
+            dirty_bytes: self.index.dirty_bytes(),
+            pins: self.pins.len() as u64,
+            entries: self.entries(),
+            index_bytes: self.index.bytes(),
+        })
+    }
+
+    /// See [`crate::Volume::check`].
+    pub(crate) fn check(&self) {
+        self.index.check_idle();
+        let mut slots = BTreeMap::new();
+        self.index.for_each_entry(&mut |slot, size, page, entry| {
+            let page = LogicalPage(slot.first_page().0 + page as u64);
+            let word = self.map.page(page).expect("a word that verifies");
+            match (size, entry) {
+                (_, Entry::Empty) => {}
+                (_, Entry::Zero) => assert_eq!(word, Word::Hole, "zero entry of {page:?}"),
+                (ExtentSize::Page, Entry::Mapping(first)) => assert_eq!(word, Word::Page(first)),
+                (ExtentSize::Huge, Entry::Mapping(first)) => assert_eq!(word, Word::Huge(first)),
+            }
+            let sizes = slots.entry(slot).or_insert(size);
+            assert_eq!(*sizes, size, "entries of both sizes in {slot:?}");
+        });
+        let len_bytes = self.len_bytes();
+        let inside = |extent: crate::extent_map::Extent| {
+            assert!(
+                extent.logical.0 * ExtentSize::Page.bytes() < len_bytes,
+                "an extent past the end"
+            );
+            Ok(())
+        };
+        self.map.walk(&mut |_| Ok(()), &mut { inside }).expect("words that verify");
+    }
+
+    pub(crate) fn entries(&self) -> EntryCounts {
+        let mut counts = EntryCounts::default();
+        self.index.for_each_entry(&mut |_, size, _, entry| *counts.of(entry, size) += 1);
+        counts
+    }
+}

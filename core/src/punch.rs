@@ -1,0 +1,148 @@
+//! Punching and zeroing: taking bytes away that no guard reaches.
+//!
+//! 1. Guards are waited for with no lock held, since their holders may need one; then the slot is
+//!    locked and pins are looked at again. Whoever pins later waits for the slot.
+//! 2. Whole pages are given back; parts of pages, and part of a huge page, are zeroed in place. A 2 MiB
+//!    mapping is never split: that would cost a table, and the huge page.
+//! 3. Slots without entries and extents are passed over; no memory is spent on them.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::entry::SlotState;
+use crate::error::Result;
+use crate::extent_map::Word;
+use crate::index::LockedSlot;
+use crate::persist::{Flushed, fence_all, store_zeros};
+use crate::units::{
+    ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, SlotNo,
+};
+use crate::volume::VolumeShared;
+
+impl VolumeShared {
+    pub(crate) fn punch(&self, range: LogicalRange, deadline: Option<Instant>) -> Result<()> {
+        self.without_guards(range, deadline, |part, locked| self.punch_slot(part, locked))
+    }
+
+    pub(crate) fn zero(&self, range: LogicalRange, deadline: Option<Instant>) -> Result<()> {
+        self.without_guards(range, deadline, |part, _| self.zero_mapped([part]))
+    }
+
+    /// `range`, and all of the last page if it reaches the end of the volume: behind the end there
+    /// is nothing to keep.
+    pub(crate) fn with_last_page(&self, range: LogicalRange) -> LogicalRange {
+        let end = range.start + range.len_bytes;
+        match end == self.len_bytes() {
+            true => LogicalRange::new(range.start, end.next_multiple_of(PAGE) - range.start),
+            false => range,
+        }
+    }
+
+    /// Calls `act` for the part of `range` in each slot that has anything, with the slot locked and
+    /// no guard in that part.
+    fn without_guards(
+        &self,
+        range: LogicalRange,
+        deadline: Option<Instant>,
+        act: impl Fn(LogicalRange, &mut LockedSlot<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut slots: BTreeSet<SlotNo> = self.index.touched_slots(range.slots()).collect();
+        slots.extend(self.map.mapped_slots(range.slots())?);
+        for slot in &slots {
+            self.pins.wait_unpinned(range.within(*slot), deadline)?;
+        }
+        for slot in slots {
+            let part = range.within(slot);
+            loop {
+                let mut locked = self.index.lock_slot(slot);
+                if !self.pins.is_pinned(part) {
+                    act(part, &mut locked)?;
+                    break;
+                }
+                drop(locked);
+                self.pins.wait_unpinned(part, deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Punches a range within one slot.
+    fn punch_slot(&self, range: LogicalRange, locked: &mut LockedSlot<'_>) -> Result<()> {
+        let slot = range.first_page().slot();
+        let pages = whole_pages(range);
+        let covers_slot = pages.len() as u64 == PAGES_PER_HUGE;
+        if !covers_slot && matches!(self.map.slot(slot)?, Word::Huge(_)) {
+            return self.zero_mapped([range]);
+        }
+        self.zero_mapped(page_parts(range))?;
+        if covers_slot || matches!(locked.state(), SlotState::Table { .. }) {
+            locked.delete(pages.clone());
+        }
+        self.map.unmap(slot, pages)
+    }
+
+    /// Zeroes what is mapped of ranges within one slot, durably. The caller holds the slot, and no
+    /// guard reaches them.
+    fn zero_mapped<const N: usize>(&self, ranges: [LogicalRange; N]) -> Result<()> {
+        let medium = &self.pool.medium;
+        let mut flushed: Vec<Flushed> = Vec::new();
+        let mut zero = |start: u64, len_bytes: u64| {
+            flushed
+                .push(store_zeros(medium, ByteRange::new(Offset(start), len_bytes)).flush(medium));
+        };
+        for range in ranges.into_iter().filter(|range| range.len_bytes > 0) {
+            if let Word::Huge(first) = self.map.slot(range.first_page().slot())? {
+                zero(first.offset().0 + range.start % HUGE, range.len_bytes);
+                continue;
+            }
+            let end = range.start + range.len_bytes;
+            for page in range.start / PAGE..end.div_ceil(PAGE) {
+                if let Word::Page(physical) = self.map.page(LogicalPage(page))? {
+                    let start = range.start.max(page * PAGE);
+                    let len_bytes = end.min((page + 1) * PAGE) - start;
+                    zero(physical.offset().0 + start % PAGE, len_bytes);
+                }
+            }
+        }
+        if flushed.is_empty() { Ok(()) } else { fence_all(medium, flushed) }
+    }
+}
+
+/// The pages of a range within one slot that it covers whole, by their position in the slot.
+fn whole_pages(range: LogicalRange) -> Range<usize> {
+    let slot_start = range.start / HUGE * HUGE;
+    let first = (range.start - slot_start).div_ceil(PAGE) as usize;
+    let end = ((range.start + range.len_bytes - slot_start) / PAGE) as usize;
+    first..end.max(first)
+}
+
+/// The parts of a range that cover a page only in part: at most one at the head, one at the tail.
+fn page_parts(range: LogicalRange) -> [LogicalRange; 2] {
+    let end = range.start + range.len_bytes;
+    let head_end = (range.start.div_ceil(PAGE) * PAGE).min(end);
+    let tail_start = (end / PAGE * PAGE).max(head_end);
+    [
+        LogicalRange::new(range.start, head_end - range.start),
+        LogicalRange::new(tail_start, end - tail_start),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_its_whole_pages_and_the_parts_beside_them() {
+        for start in [0, 1, PAGE - 1, PAGE, PAGE + 7, HUGE - PAGE - 3] {
+            for len_bytes in [1, 9, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE - 5] {
+                let range = LogicalRange::new(HUGE + start, len_bytes.min(HUGE - start));
+                let pages = whole_pages(range);
+                let parts = page_parts(range);
+                let sum = pages.len() as u64 * PAGE + parts[0].len_bytes + parts[1].len_bytes;
+                assert_eq!(sum, range.len_bytes, "{range:?}");
+                assert!(parts.iter().all(|part| part.len_bytes < PAGE), "{range:?}");
+            }
+        }
+    }
+}

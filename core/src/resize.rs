@@ -1,0 +1,55 @@
+//! Making a volume longer or shorter.
+//!
+//! 1. No extent is behind the end, on the medium or in DRAM: shorter goes length, fence, punch,
+//!    then the length on the medium; longer goes the medium, then the length.
+//! 2. A fault locks its entry, fences, and looks at the length. So either the punch here finds the
+//!    entry touched, and waits for it, or the fault finds the new length.
+//! 3. Bytes behind the end are zeros, up to the end of the last page.
+
+use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::extent_map::VOLUME_BYTES_MAX;
+use crate::units::{LogicalRange, PAGE};
+use crate::volume::VolumeShared;
+
+/// An error for a length that no volume can have.
+pub(crate) fn check_len(len_bytes: u64) -> Result<()> {
+    if len_bytes == 0 || len_bytes > VOLUME_BYTES_MAX {
+        return Err(Error::InvalidArgument("a volume has 1 byte to 256 TiB"));
+    }
+    Ok(())
+}
+
+impl VolumeShared {
+    pub(crate) fn set_len(&self, len_bytes: u64, deadline: Option<Instant>) -> Result<()> {
+        check_len(len_bytes)?;
+        let _resizing = self.resizing.lock();
+        let old = self.len_bytes();
+        if len_bytes < old {
+            self.cut_off(old, len_bytes, deadline)?;
+        }
+        let id = self.id;
+        let persisted = self.pool.update_superblock(|superblock| {
+            let of_this = superblock.volumes.iter_mut().filter(|record| record.id == id);
+            of_this.for_each(|record| record.len_bytes = len_bytes);
+        });
+        // If that failed the medium may say either; the longer one is safe to go on with.
+        self.set_len_bytes(if persisted.is_ok() { len_bytes } else { old });
+        persisted
+    }
+
+    /// Takes everything away from the end `to` on, and lets nobody map it any more.
+    fn cut_off(&self, old: u64, to: u64, deadline: Option<Instant>) -> Result<()> {
+        self.set_len_bytes(to);
+        // ORDERING: SeqCst; pairs with the fence in `VolumeShared::require_inside`.
+        fence(Ordering::SeqCst);
+        let tail = LogicalRange::new(to, old.next_multiple_of(PAGE) - to);
+        let punched = self.punch(tail, deadline);
+        if punched.is_err() {
+            self.set_len_bytes(old);
+        }
+        punched
+    }
+}
