@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::entry::{Entry, EntryCounts};
 use crate::error::Result;
 use crate::extent_map::Word;
-use crate::units::{ExtentSize, LogicalPage};
-use crate::volume::VolumeShared;
+use crate::index::{Found, Need};
+use crate::units::{ExtentSize, LogicalPage, Offset, PAGE};
+use crate::volume::{Volume, VolumeShared};
 
 /// What a volume is, and what it takes up.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +34,36 @@ pub struct VolumeStats {
     pub entries: EntryCounts,
     /// DRAM that the entry index takes, in bytes.
     pub index_bytes: u64,
+}
+
+impl Volume {
+    /// Panics unless entries, extent map, pins and summaries agree, and nobody is in them: the
+    /// invariants of docs/DAX.md that can be seen at rest. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.shared.check();
+    }
+
+    /// Where the byte at `start` is in the pool, if a lookup without fault can tell; a hole has no
+    /// place. For benchmarks: the part of a map call that the CPU's page table would do.
+    #[doc(hidden)]
+    pub fn lookup(&self, start: u64) -> Option<Offset> {
+        let page = LogicalPage(start / PAGE);
+        match self.shared.index.lookup(page, 1, Need::Mapped)? {
+            Found::Zero { .. } => None,
+            Found::Mapping { run, .. } => Some(Offset(run.first.offset().0 + start % PAGE)),
+        }
+    }
+
+    /// Takes the lock of the entry that serves `start` at `size`, and gives it back. For benchmarks.
+    #[doc(hidden)]
+    pub fn lock_and_unlock(&self, start: u64, size: ExtentSize) {
+        let page = LogicalPage(start / PAGE);
+        match size {
+            ExtentSize::Huge => drop(self.shared.index.lock_huge(page.slot())),
+            ExtentSize::Page => drop(self.shared.index.lock_page(page)),
+        }
+    }
 }
 
 impl VolumeShared {

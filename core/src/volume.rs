@@ -396,13 +396,6 @@ impl Volume {
         self.shared.stats()
     }
 
-    /// Panics unless entries, extent map, pins and summaries agree, and nobody is in them: the
-    /// invariants of docs/DAX.md that can be seen at rest. For tests.
-    #[doc(hidden)]
-    pub fn check(&self) {
-        self.shared.check();
-    }
-
     fn check_open(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_open()?;
         self.shared.check_range(range)
