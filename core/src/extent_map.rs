@@ -11,15 +11,17 @@
 //! 3. It is unmapped by persisting the hole first; then it may be given to someone else.
 //! 4. From the store of its word on, a page belongs to the map: if the fence then fails, the word
 //!    may be on the medium or not, and the page is not given to anyone else.
-//! 5. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
-//!    the entry lock that whoever changes the word must hold too.
+//! 5. Changes in a slot are made under the lock in `changing` that its number falls to; the tables
+//!    above the slots come under `upper`, which is held until they are durable, so that nothing is
+//!    acknowledged under a word that may be lost. Lookups take no lock: a fault that reads a word holds the
+//!    entry lock that whoever changes the word must hold too.
 //!
 //! Knows nothing of entries, guards or the log.
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::allocator::{Allocator, Reserved};
@@ -32,6 +34,8 @@ use crate::units::{
 
 /// Words in a table.
 const WORDS: u64 = PAGES_PER_HUGE;
+/// Locks over the words of slots, so that faults side by side do not wait for each other's fence.
+const SHARDS: usize = 16;
 /// The level of the root table; its words stand for 512 GiB each.
 const ROOT_LEVEL: u32 = 3;
 /// Longest logical space: 256 TiB, what four levels reach.
@@ -63,8 +67,10 @@ pub(crate) struct ExtentMap {
     /// Ties the check of every word to this pool and volume.
     seed: u64,
     root: PageNo,
-    /// Guards every change of a word, and the tables' coming and going.
-    changing: Mutex<()>,
+    /// Each guards the words of the slots that fall to it, and the coming and going of their tables.
+    changing: [Mutex<()>; SHARDS],
+    /// Guards the coming of the tables above; they never go.
+    upper: Mutex<()>,
 }
 
 impl ExtentMap {
@@ -77,7 +83,8 @@ impl ExtentMap {
         root: PageNo,
     ) -> Self {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
-        Self { medium, allocator, seed, root, changing: Mutex::new(()) }
+        let changing = std::array::from_fn(|_| Mutex::new(()));
+        Self { medium, allocator, seed, root, changing, upper: Mutex::new(()) }
     }
 
     /// Makes the empty map of a new volume. Nothing on the medium names it yet.
@@ -155,7 +162,7 @@ impl ExtentMap {
     /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
     /// the slot may be mapped.
     pub(crate) fn map_huge(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot);
         let table = self.table_of_slots(slot)?;
         debug_assert_eq!(self.load(table, 1, slot.0)?, Word::Hole);
         let first = reserved.into_mapped().first;
@@ -171,7 +178,7 @@ impl ExtentMap {
     /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
     /// any of the pages may be mapped.
     pub(crate) fn map_pages(&self, page: LogicalPage, reserved: Reserved<'_>) -> Result<PageRun> {
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(page.slot());
         let slots = self.table_of_slots(page.slot())?;
         let run = reserved.run();
         let words: Vec<Word> = (0..run.pages).map(|nth| Word::Page(run.first.plus(nth))).collect();
@@ -199,7 +206,7 @@ impl ExtentMap {
         if pages.is_empty() {
             return Ok(());
         }
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot);
         let (table, slots) = match self.slot(slot)? {
             Word::Hole => return Ok(()),
             Word::Huge(first) => {
@@ -287,7 +294,7 @@ impl ExtentMap {
     /// # Errors
     /// [`Error::Corrupt`]; [`Error::Io`], and the map says what it said before.
     pub(crate) fn join_pages(&self, slot: SlotNo, first: PageNo) -> Result<()> {
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot);
         let table = self.replace_table(slot, first)?;
         self.allocator.release(PageRun { first: table, pages: 1 });
         Ok(())
@@ -302,7 +309,7 @@ impl ExtentMap {
     /// say either: nothing is freed.
     pub(crate) fn move_pages(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
         let pages = self.pages(slot)?.unwrap_or_default();
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot);
         let first = reserved.into_mapped().first;
         let table = self.replace_table(slot, first)?;
         for page in pages.into_iter().flatten().chain([table]) {
@@ -336,7 +343,7 @@ impl ExtentMap {
         visit_table: &mut dyn FnMut(PageNo) -> Result<()>,
         visit: &mut dyn FnMut(Extent) -> Result<()>,
     ) -> Result<()> {
-        let _changing = self.changing.lock();
+        let _all: Vec<_> = self.changing.iter().map(|lock| lock.lock()).collect();
         visit_table(self.root)?;
         self.walk_table(self.root, ROOT_LEVEL, 0, visit_table, visit)
     }
@@ -411,8 +418,14 @@ impl ExtentMap {
         Ok(())
     }
 
-    /// The table of level 1 that has the word of `slot`, with the tables above it.
+    fn lock_changing(&self, slot: SlotNo) -> MutexGuard<'_, ()> {
+        self.changing[slot.0 as usize % SHARDS].lock()
+    }
+
+    /// The table of level 1 that has the word of `slot`, with the tables above it. The words that
+    /// lead there are durable: whoever makes one holds `upper` until it is.
     fn table_of_slots(&self, slot: SlotNo) -> Result<PageNo> {
+        let _upper = self.upper.lock();
         let mut table = self.root;
         for level in (2..=ROOT_LEVEL).rev() {
             let index = slot.0 >> (9 * (level - 1));

@@ -92,13 +92,13 @@ impl VolumeShared {
         let resolved = match self.fault_huge(request) {
             Ok(Attempt::Done(resolved)) => Ok(resolved),
             Ok(Attempt::FellBack(reason)) => {
-                self.pool.counters.fell_back(reason);
+                self.pool.counters.mine().fell_back(reason);
                 self.fault_pages(request)
             }
             Err(error) => Err(error),
         };
         if resolved.is_err() {
-            self.pool.counters.faulted(request.access, FaultOutcome::Failed);
+            self.pool.counters.mine().faulted(request.access, FaultOutcome::Failed);
         }
         resolved
     }
@@ -135,14 +135,14 @@ impl VolumeShared {
                     let first = self.map.map_huge(slot, reserved)?;
                     locked.set(Entry::Mapping(first));
                     self.set_huge_goal(first);
-                    self.pool.counters.allocated_huge.add(1);
+                    self.pool.counters.mine().allocated_huge.add(1);
                     return Ok(Attempt::Done(self.use_huge(&mut locked, request)));
                 }
                 Word::Hole => {
                     if locked.entry() == Entry::Empty {
                         locked.set(Entry::Zero);
                     }
-                    self.pool.counters.faulted(request.access, FaultOutcome::HugeZero);
+                    self.pool.counters.mine().faulted(request.access, FaultOutcome::HugeZero);
                     let len_bytes = request.range.len_bytes;
                     return Ok(Attempt::Done(Resolved::Zero { len_bytes }));
                 }
@@ -168,7 +168,7 @@ impl VolumeShared {
         if request.access == Access::Write {
             locked.set_dirty();
         }
-        self.pool.counters.faulted(request.access, FaultOutcome::Huge);
+        self.pool.counters.mine().faulted(request.access, FaultOutcome::Huge);
         let start = Offset(first.offset().0 + request.range.start % HUGE);
         let physical = ByteRange::new(start, request.range.len_bytes);
         Resolved::Mapped { physical, size: ExtentSize::Huge }
@@ -195,7 +195,7 @@ impl VolumeShared {
                     if locked.entry(0) == Entry::Empty {
                         locked.set(0, Entry::Zero);
                     }
-                    self.pool.counters.faulted(request.access, FaultOutcome::PageZero);
+                    self.pool.counters.mine().faulted(request.access, FaultOutcome::PageZero);
                     let len_bytes = request.range.len_bytes.min(PAGE - request.range.start % PAGE);
                     return Ok(Resolved::Zero { len_bytes });
                 }
@@ -255,7 +255,7 @@ impl VolumeShared {
         for nth in 0..run.pages {
             locked.set(nth as usize, Entry::Mapping(run.first.plus(nth)));
         }
-        self.pool.counters.allocated_pages.add(run.pages);
+        self.pool.counters.mine().allocated_pages.add(run.pages);
         Ok(self.use_pages(locked, request, run))
     }
 
@@ -283,7 +283,7 @@ impl VolumeShared {
         if request.access == Access::Write {
             (0..run.pages as usize).for_each(|nth| locked.set_dirty(nth));
         }
-        self.pool.counters.faulted(request.access, FaultOutcome::Page);
+        self.pool.counters.mine().faulted(request.access, FaultOutcome::Page);
         let skipped = request.range.start % PAGE;
         let start = Offset(run.first.offset().0 + skipped);
         let len_bytes = request.range.len_bytes.min(run.pages * PAGE - skipped);

@@ -47,6 +47,7 @@ impl Volume {
     /// Where the byte at `start` is in the pool, if a lookup without fault can tell; a hole has no
     /// place. For benchmarks: the part of a map call that the CPU's page table would do.
     #[doc(hidden)]
+    #[inline]
     pub fn lookup(&self, start: u64) -> Option<Offset> {
         let page = LogicalPage(start / PAGE);
         match self.shared.index.lookup(page, 1, Need::Mapped)? {

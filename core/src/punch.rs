@@ -6,7 +6,6 @@
 //!    mapping is never split: that would cost a table, and the huge page.
 //! 3. Slots without entries and extents are passed over; no memory is spent on them.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -15,9 +14,7 @@ use crate::error::Result;
 use crate::extent_map::Word;
 use crate::index::LockedSlot;
 use crate::persist::{Flushed, fence_all, store_zeros};
-use crate::units::{
-    ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, SlotNo,
-};
+use crate::units::{ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE};
 use crate::volume::VolumeShared;
 
 impl VolumeShared {
@@ -47,8 +44,10 @@ impl VolumeShared {
         deadline: Option<Instant>,
         act: impl Fn(LogicalRange, &mut LockedSlot<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut slots: BTreeSet<SlotNo> = self.index.touched_slots(range.slots()).collect();
-        slots.extend(self.map.mapped_slots(range.slots())?);
+        let mut slots = self.map.mapped_slots(range.slots())?;
+        slots.extend(self.index.touched_slots(range.slots()));
+        slots.sort_unstable();
+        slots.dedup();
         for slot in &slots {
             self.pins.wait_unpinned(range.within(*slot), deadline)?;
         }

@@ -104,6 +104,7 @@ impl VolumeShared {
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::OutOfRange`] for an empty range or one past the end.
+    #[inline]
     pub(crate) fn clip(&self, range: LogicalRange) -> Result<LogicalRange> {
         self.pool.require_open()?;
         self.check_range(range)?;
@@ -126,6 +127,7 @@ impl VolumeShared {
         self.len_bytes.store(len_bytes, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn check_range(&self, range: LogicalRange) -> Result<()> {
         let fits = range.end().is_some_and(|end| end <= self.len_bytes());
         if fits && range.len_bytes > 0 {
@@ -175,6 +177,7 @@ impl Volume {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Busy`] if a write guard overlaps, [`Error::Corrupt`],
     /// [`Error::Closed`].
+    #[inline]
     pub fn map(&self, range: LogicalRange) -> Result<ReadGuard> {
         ReadGuard::fault(&self.shared, range, self.deadline())
     }

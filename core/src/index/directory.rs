@@ -55,6 +55,7 @@ impl Directory {
     }
 
     /// The place of `slot`, if any slot near it was touched.
+    #[inline]
     pub(super) fn existing(&self, slot: SlotNo) -> Option<Place<'_>> {
         let (upper, node, at) = split(slot);
         let node = self.upper[upper].get()?.0[node].get()?;
@@ -67,9 +68,10 @@ impl Directory {
         slots: RangeInclusive<SlotNo>,
     ) -> impl Iterator<Item = (SlotNo, Place<'_>)> {
         self.nodes(slots.clone()).flat_map(move |(first, node)| {
-            let slots = slots.clone();
-            let all = (0..FANOUT).map(move |at| (SlotNo(first.0 + at as u64), Place { node, at }));
-            all.filter(move |(slot, _)| slots.contains(slot))
+            let start = slots.start().0.max(first.0);
+            let end = slots.end().0.min(first.0 + FANOUT as u64 - 1);
+            (start..=end)
+                .map(move |slot| (SlotNo(slot), Place { node, at: slot as usize % FANOUT }))
         })
     }
 
@@ -109,16 +111,18 @@ impl Directory {
 
     /// The nodes that have slots of `slots`, each with its first slot, in order.
     fn nodes(&self, slots: RangeInclusive<SlotNo>) -> impl Iterator<Item = (SlotNo, &Node)> {
-        let uppers = self.upper.iter().enumerate().filter_map(|(n, upper)| Some((n, upper.get()?)));
-        let nodes = uppers.flat_map(|(upper_no, upper)| {
-            let nodes = upper.0.iter().enumerate();
-            nodes.filter_map(move |(node_no, node)| {
-                let first = (upper_no * FANOUT + node_no) * FANOUT;
-                Some((SlotNo(first as u64), &**node.get()?))
+        let (start, end) = (slots.start().0 as usize / FANOUT, slots.end().0 as usize / FANOUT);
+        let (first_upper, last_upper) = (start / FANOUT, (end / FANOUT).min(FANOUT - 1));
+        (first_upper..=last_upper).flat_map(move |upper_no| {
+            let in_upper = upper_no * FANOUT..(upper_no + 1) * FANOUT;
+            let wanted = start.max(in_upper.start)..(end + 1).min(in_upper.end);
+            let upper = self.upper[upper_no].get();
+            upper.into_iter().flat_map(move |upper| {
+                wanted.clone().filter_map(|node_no| {
+                    let node = upper.0[node_no % FANOUT].get()?;
+                    Some((SlotNo((node_no * FANOUT) as u64), &**node))
+                })
             })
-        });
-        nodes.filter(move |(first, _)| {
-            *first <= *slots.end() && SlotNo(first.0 + FANOUT as u64 - 1) >= *slots.start()
         })
     }
 }
@@ -138,6 +142,7 @@ impl<'a> Place<'a> {
         &self.node.words[self.at]
     }
 
+    #[inline]
     pub(super) fn load(self) -> SlotWord {
         // ORDERING: Acquire; pairs with the Release of `exchange` and of every unlock.
         SlotWord(self.word().load(Ordering::Acquire))
@@ -206,6 +211,7 @@ pub(super) fn exchange_word(word: &AtomicU64, seen: u64, new: u64) -> bool {
     word.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
+#[inline]
 fn split(slot: SlotNo) -> (usize, usize, usize) {
     let slot = slot.0 as usize;
     (slot / (FANOUT * FANOUT), slot / FANOUT % FANOUT, slot % FANOUT)

@@ -51,7 +51,7 @@ impl EntryIndex {
             };
             if place.exchange(seen, locked) {
                 if seen.state() == SlotState::None {
-                    self.counters.entry_changed(ExtentSize::Huge, None, Some(Entry::Empty));
+                    self.counters.mine().entry_changed(ExtentSize::Huge, None, Some(Entry::Empty));
                 }
                 return Ok(LockedHuge { index: self, place });
             }
@@ -191,8 +191,8 @@ impl EntryIndex {
         let SlotState::Huge(old) = place.load().state() else {
             unreachable!("lost a locked entry")
         };
-        self.counters.entry_changed(ExtentSize::Huge, Some(old), None);
-        self.counters.downgrades.add(1);
+        self.counters.mine().entry_changed(ExtentSize::Huge, Some(old), None);
+        self.counters.mine().downgrades.add(1);
         let entered = SlotWord::of(SlotState::Table { inside: 1 });
         self.unlock_all(place.word(), |_| entered.0);
         self.lock_inside(place, page)
@@ -272,27 +272,27 @@ impl EntryIndex {
 
     /// Sleeps while `word` is as it was seen; false when `deadline` has passed.
     pub(super) fn sleep(&self, word: &AtomicU64, seen: u64, deadline: Option<Instant>) -> bool {
-        self.counters.waits.add(1);
+        self.counters.mine().waits.add(1);
         wait::sleep_while(word, seen, deadline)
     }
 
     /// A waiter that was woken alone and does not lock wakes the next.
     fn pass_wake_on(&self, word: &AtomicU64, slept: bool) {
         if slept {
-            self.counters.wakes.add(1);
+            self.counters.mine().wakes.add(1);
             wait::wake_one(word);
         }
     }
 
     fn wake_all(&self, word: &AtomicU64) {
-        self.counters.wakes.add(1);
+        self.counters.mine().wakes.add(1);
         wait::wake_all(word);
     }
 
     /// Unlocks; the entry goes on, so the one who has waited longest is woken.
     pub(super) fn unlock_one(&self, word: &AtomicU64) {
         if unlock(word, |seen| seen) {
-            self.counters.wakes.add(1);
+            self.counters.mine().wakes.add(1);
             wait::wake_one(word);
         }
     }
@@ -343,7 +343,7 @@ impl EntryIndex {
 impl Drop for EntryIndex {
     /// Takes the entries out of the pool's counters, which then are zero for this volume.
     fn drop(&mut self) {
-        let counters = Arc::clone(&self.counters);
+        let counters = self.counters.mine();
         self.for_each_entry(&mut |_, size, _, old| counters.entry_changed(size, Some(old), None));
     }
 }
