@@ -64,6 +64,7 @@ impl Access {
 impl VolumeShared {
     /// What earlier faults found out about the head of the request, without a lock; `None` if there
     /// must be a fault. A mapping is good only if the caller has pinned the range.
+    #[inline]
     pub(crate) fn lookup(&self, request: Request) -> Option<Resolved> {
         let need = match request.access {
             Access::Read => Need::Mapped,

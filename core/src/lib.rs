@@ -54,6 +54,7 @@ mod counters;
 mod entry;
 mod epoch;
 mod index;
+mod set_once;
 mod wait;
 
 mod extent;

@@ -1,35 +1,37 @@
-//! Where the slot words are: three levels of 512, which reach 256 TiB, made as they are touched.
+//! Where the slot words are: a node for each GiB, made when it is touched, under an array that
+//! reaches 256 TiB and that takes memory only where it is touched too.
 //!
 //! 1. What was made stays in place until the index goes, so references need no lock.
 //! 2. A node costs 8 bytes per slot, and one bit that says whether anything in it is dirty. Cells for
 //!    tables are made when the first slot of the node is used at 4 KiB.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::table::Table;
 use crate::entry::SlotWord;
 use crate::epoch::{EpochCell, Pin};
+use crate::set_once::SetOnce;
 use crate::units::SlotNo;
 
-/// Children of a directory, and slots of a node.
-const FANOUT: usize = 512;
+/// Slots of a node: one GiB.
+const NODE_SLOTS: usize = 512;
+/// Nodes of the longest volume, 256 TiB.
+const NODES: usize = 1 << 18;
 
 pub(super) struct Directory {
-    /// One for each 512 GiB.
-    upper: Box<[OnceLock<Box<Upper>>]>,
+    nodes: Box<[SetOnce<Node>]>,
+    /// No node at or behind this one was made.
+    nodes_end: AtomicUsize,
 }
-
-/// A node for each GiB.
-struct Upper([OnceLock<Box<Node>>; FANOUT]);
 
 /// The slots of one GiB.
 pub(super) struct Node {
-    words: [AtomicU64; FANOUT],
+    words: [AtomicU64; NODE_SLOTS],
     /// A bit for each slot with a dirty entry; set under any lock in the slot, cleared under the
     /// lock of the whole slot.
-    dirty: [AtomicU64; FANOUT / 64],
+    dirty: [AtomicU64; NODE_SLOTS / 64],
     tables: OnceLock<Box<[EpochCell<Table>]>>,
 }
 
@@ -42,23 +44,26 @@ pub(super) struct Place<'a> {
 
 impl Directory {
     pub(super) fn new() -> Self {
-        Self { upper: (0..FANOUT).map(|_| OnceLock::new()).collect() }
+        let nodes = bytemuck::allocation::zeroed_slice_box(NODES);
+        Self { nodes, nodes_end: AtomicUsize::new(0) }
     }
 
     /// The place of `slot`, made if it is not there yet.
     pub(super) fn place(&self, slot: SlotNo) -> Place<'_> {
-        let (upper, node, at) = split(slot);
-        let upper = self.upper[upper]
-            .get_or_init(|| Box::new(Upper(std::array::from_fn(|_| OnceLock::new()))));
-        let node = upper.0[node].get_or_init(|| Box::new(Node::new()));
+        let (node_no, at) = split(slot);
+        let node = self.nodes[node_no].get_or_init(|| {
+            // ORDERING: AcqRel, before the node can be seen; pairs with the Acquire in `nodes`.
+            self.nodes_end.fetch_max(node_no + 1, Ordering::AcqRel);
+            Box::new(Node::new())
+        });
         Place { node, at }
     }
 
     /// The place of `slot`, if any slot near it was touched.
     #[inline]
     pub(super) fn existing(&self, slot: SlotNo) -> Option<Place<'_>> {
-        let (upper, node, at) = split(slot);
-        let node = self.upper[upper].get()?.0[node].get()?;
+        let (node_no, at) = split(slot);
+        let node = self.nodes[node_no].get()?;
         Some(Place { node, at })
     }
 
@@ -69,9 +74,9 @@ impl Directory {
     ) -> impl Iterator<Item = (SlotNo, Place<'_>)> {
         self.nodes(slots.clone()).flat_map(move |(first, node)| {
             let start = slots.start().0.max(first.0);
-            let end = slots.end().0.min(first.0 + FANOUT as u64 - 1);
+            let end = slots.end().0.min(first.0 + NODE_SLOTS as u64 - 1);
             (start..=end)
-                .map(move |slot| (SlotNo(slot), Place { node, at: slot as usize % FANOUT }))
+                .map(move |slot| (SlotNo(slot), Place { node, at: slot as usize % NODE_SLOTS }))
         })
     }
 
@@ -97,8 +102,7 @@ impl Directory {
 
     /// Bytes of DRAM that the directory and its tables take.
     pub(super) fn bytes(&self, pin: &Pin) -> u64 {
-        let uppers = self.upper.iter().filter(|upper| upper.get().is_some()).count();
-        let mut bytes = size_of_val(&*self.upper) + uppers * size_of::<Upper>();
+        let mut bytes = size_of::<SetOnce<Node>>() * self.nodes_end.load(Ordering::Acquire);
         for (_, node) in self.nodes(SlotNo(0)..=SlotNo(u64::MAX)) {
             bytes += size_of::<Node>();
             if let Some(tables) = node.tables.get() {
@@ -111,18 +115,12 @@ impl Directory {
 
     /// The nodes that have slots of `slots`, each with its first slot, in order.
     fn nodes(&self, slots: RangeInclusive<SlotNo>) -> impl Iterator<Item = (SlotNo, &Node)> {
-        let (start, end) = (slots.start().0 as usize / FANOUT, slots.end().0 as usize / FANOUT);
-        let (first_upper, last_upper) = (start / FANOUT, (end / FANOUT).min(FANOUT - 1));
-        (first_upper..=last_upper).flat_map(move |upper_no| {
-            let in_upper = upper_no * FANOUT..(upper_no + 1) * FANOUT;
-            let wanted = start.max(in_upper.start)..(end + 1).min(in_upper.end);
-            let upper = self.upper[upper_no].get();
-            upper.into_iter().flat_map(move |upper| {
-                wanted.clone().filter_map(|node_no| {
-                    let node = upper.0[node_no % FANOUT].get()?;
-                    Some((SlotNo((node_no * FANOUT) as u64), &**node))
-                })
-            })
+        let first = slots.start().0 as usize / NODE_SLOTS;
+        // ORDERING: Acquire; pairs with the AcqRel in `place`.
+        let made = self.nodes_end.load(Ordering::Acquire);
+        let end = (slots.end().0 as usize / NODE_SLOTS).saturating_add(1).min(made);
+        (first..end).filter_map(|node_no| {
+            Some((SlotNo((node_no * NODE_SLOTS) as u64), self.nodes[node_no].get()?))
         })
     }
 }
@@ -166,7 +164,7 @@ impl<'a> Place<'a> {
         'a: 'p,
     {
         let cells =
-            self.node.tables.get_or_init(|| (0..FANOUT).map(|_| EpochCell::empty()).collect());
+            self.node.tables.get_or_init(|| (0..NODE_SLOTS).map(|_| EpochCell::empty()).collect());
         let cell: &'a EpochCell<Table> = &cells[self.at];
         loop {
             if let Some(table) = cell.load(pin) {
@@ -212,7 +210,7 @@ pub(super) fn exchange_word(word: &AtomicU64, seen: u64, new: u64) -> bool {
 }
 
 #[inline]
-fn split(slot: SlotNo) -> (usize, usize, usize) {
+fn split(slot: SlotNo) -> (usize, usize) {
     let slot = slot.0 as usize;
-    (slot / (FANOUT * FANOUT), slot / FANOUT % FANOUT, slot % FANOUT)
+    (slot / NODE_SLOTS, slot % NODE_SLOTS)
 }

@@ -36,27 +36,21 @@ impl EntryIndex {
     pub(crate) fn lookup(&self, page: LogicalPage, pages_max: u64, need: Need) -> Option<Found> {
         let place = self.directory.existing(page.slot())?;
         let word = place.load();
-        if word.is_shut() {
+        let Some(entry) = word.open_entry() else {
+            return lookup_in_table(place, page, pages_max, need);
+        };
+        if need == Need::MappedAndDirty && !word.is_dirty() {
             return None;
         }
-        match word.state() {
-            SlotState::None => None,
-            SlotState::Huge(entry) => {
-                if need == Need::MappedAndDirty && !word.is_dirty() {
-                    return None;
-                }
-                let in_slot = page.index_in_slot() as u64;
-                let pages = PAGES_PER_HUGE - in_slot;
-                match entry {
-                    Entry::Empty => None,
-                    Entry::Zero => Some(Found::Zero { pages }),
-                    Entry::Mapping(first) => {
-                        let run = PageRun { first: first.plus(in_slot), pages };
-                        Some(Found::Mapping { run, size: ExtentSize::Huge })
-                    }
-                }
+        let in_slot = page.index_in_slot() as u64;
+        let pages = PAGES_PER_HUGE - in_slot;
+        match entry {
+            Entry::Empty => None,
+            Entry::Zero => Some(Found::Zero { pages }),
+            Entry::Mapping(first) => {
+                let run = PageRun { first: first.plus(in_slot), pages };
+                Some(Found::Mapping { run, size: ExtentSize::Huge })
             }
-            SlotState::Table { .. } => lookup_in_table(place, page, pages_max, need),
         }
     }
 }
@@ -67,6 +61,10 @@ fn lookup_in_table(
     pages_max: u64,
     need: Need,
 ) -> Option<Found> {
+    let word = place.load();
+    if word.is_shut() || !matches!(word.state(), SlotState::Table { .. }) {
+        return None;
+    }
     let pin = pin();
     let table = place.table(&pin)?;
     let entry = |nth: u64| {
