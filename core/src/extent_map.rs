@@ -24,7 +24,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::allocator::{Allocator, Reserved};
+use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
@@ -540,7 +540,7 @@ impl ExtentMap {
 }
 
 fn reserve_table(allocator: &Allocator) -> Result<Reserved<'_>> {
-    allocator.reserve_run(1, 1, None).ok_or(Error::Full { needed_bytes: PAGE, free_bytes: 0 })
+    allocator.reserve_run(1, 1, Goal::Any).ok_or(Error::Full { needed_bytes: PAGE, free_bytes: 0 })
 }
 
 fn word_offset(table: PageNo, index: u64) -> Offset {
@@ -563,7 +563,7 @@ mod tests {
         let map = ExtentMap::create(Arc::clone(&medium), Arc::clone(&allocator), 5, 1).unwrap();
         let huge = allocator.reserve_huge(crate::units::HugeNo(2)).unwrap();
         map.map_huge(SlotNo(0), huge).unwrap();
-        let page = allocator.reserve_run(1, 1, None).unwrap();
+        let page = allocator.reserve_run(1, 1, Goal::Any).unwrap();
         map.map_pages(LogicalPage(PAGES_PER_HUGE), page).unwrap();
         for (len_bytes, fits) in [(1, false), (HUGE, false), (HUGE + 1, true), (1 << 40, true)] {
             let allocator = Arc::new(Allocator::new(4 * PAGES_PER_HUGE));

@@ -14,7 +14,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::allocator::Reserved;
+use crate::allocator::{Goal, Reserved};
 use crate::counters::{Access, FallbackReason, FaultOutcome};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
@@ -22,7 +22,8 @@ use crate::extent_map::Word;
 use crate::index::{Found, LockedEntries, LockedHuge, LockedPage, Need};
 use crate::persist::{fence, store_zero_lines};
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PageNo, PageRun,
+    ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE,
+    PageNo, PageRun,
 };
 use crate::volume::VolumeShared;
 
@@ -248,7 +249,7 @@ impl VolumeShared {
             needed_bytes: pages_min.saturating_mul(PAGE),
             free_bytes: allocator.free_pages() * PAGE,
         };
-        let goal = self.goal_before(page)?;
+        let goal = self.goal(page, holes, request.access)?;
         let reserved = allocator.reserve_run(holes, pages_min, goal).ok_or_else(full)?;
         let run = reserved.run();
         self.fill(&reserved, request.access)?;
@@ -307,16 +308,25 @@ impl VolumeShared {
         Ok(())
     }
 
-    /// The physical page that would continue the extent before `page`, so that neighbours stay
-    /// neighbours.
-    fn goal_before(&self, page: LogicalPage) -> Result<Option<PageNo>> {
-        if page.index_in_slot() == 0 {
-            return Ok(None);
+    /// Where `holes` pages from `page` on had best be: beside their logical neighbours. The first pages
+    /// of a slot that the volume does not have whole yet get a huge page to themselves if they can, so
+    /// that the slot can be upgraded in place when it is.
+    fn goal(&self, page: LogicalPage, holes: u64, access: Access) -> Result<Goal> {
+        let (slot, position) = (page.slot(), page.index_in_slot());
+        if position > 0
+            && let Word::Page(before) = self.map.page(LogicalPage(page.0 - 1))?
+        {
+            return Ok(Goal::At(before.plus(1)));
         }
-        match self.map.page(LogicalPage(page.0 - 1))? {
-            Word::Page(before) => Ok(Some(before.plus(1))),
-            _ => Ok(None),
+        if position as u64 + holes < PAGES_PER_HUGE
+            && let Word::Page(after) = self.map.page(LogicalPage(page.0 + holes))?
+            && after.0 % PAGES_PER_HUGE >= holes
+        {
+            return Ok(Goal::At(PageNo(after.0 - holes)));
         }
+        let is_past_end = slot.range().end().is_none_or(|end| end > self.len_bytes());
+        let is_first = access == Access::Write && self.map.slot(slot)? == Word::Hole;
+        Ok(if is_past_end && is_first { Goal::Fresh { position } } else { Goal::Any })
     }
 }
 
