@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::extent_map::VOLUME_BYTES_MAX;
-use crate::units::{LogicalRange, PAGE};
+use crate::units::{HUGE, LogicalRange};
 use crate::volume::VolumeShared;
 
 /// An error for a length that no volume can have.
@@ -45,7 +45,9 @@ impl VolumeShared {
         self.set_len_bytes(to);
         // ORDERING: SeqCst; pairs with the fence in `VolumeShared::require_inside`.
         fence(Ordering::SeqCst);
-        let tail = LogicalRange::new(to, old.next_multiple_of(PAGE) - to);
+        // To the end of the last slot: a huge page there that an earlier cut left half is behind the
+        // end now, and goes only as a whole.
+        let tail = LogicalRange::new(to, old.next_multiple_of(HUGE) - to);
         let punched = self.punch(tail, deadline);
         if punched.is_err() {
             self.set_len_bytes(old);

@@ -1,0 +1,120 @@
+//! What each request does to a slot in each state, as a table: `table.txt`.
+//!
+//! The kernel's table is spread over `fs/dax.c` of Linux commit 642261ac995e; ours is one line per
+//! case, and this test is what reads it. Each case is run three times: with nobody else there, with
+//! another thread in the lock of the entry, and with another thread in the lock of the slot.
+//! 1. Every state meets every request, once.
+//! 2. What a line says is written down, never computed from what the code does.
+//! 3. A sleeper is seen asleep before its lock is given back, and must get on after that; the entry
+//!    that it waits for is as it was until then.
+//!
+//! A failure prints the lines of the table beside what happened.
+
+mod look;
+mod request;
+mod stage;
+
+use std::collections::BTreeSet;
+
+use look::Seen;
+use request::Request;
+use stage::{Lock, STATES, Stage};
+
+/// A line of the table.
+struct Case {
+    line: &'static str,
+    state: &'static str,
+    request: Request,
+    expected: Seen,
+    /// What is counted where the answer is not found by a lookup, since the entry is locked.
+    counted_when_locked: String,
+    /// What becomes of the request while the entry, or the slot, is locked.
+    locked: [&'static str; 2],
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        let mut request = None;
+        let mut cases = Vec::new();
+        for line in include_str!("table.txt").lines() {
+            match line.strip_prefix("== ") {
+                Some(name) => request = Some(Request::named(name)),
+                None if line.is_empty() || line.starts_with('#') => {}
+                None => cases.push(Self::parse(line, request.expect("a request above"))),
+            }
+        }
+        cases
+    }
+
+    fn parse(line: &'static str, request: Request) -> Self {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [state, result, holds, entries, map, counted, entry_locked, slot_locked, ..] =
+            columns[..]
+        else {
+            panic!("a line has eight columns: {line}")
+        };
+        let by_lookup = counted.strip_prefix('(').and_then(|inner| inner.strip_suffix(')'));
+        Self {
+            line,
+            state,
+            request,
+            expected: Seen {
+                result: result.to_string(),
+                holds: holds.to_string(),
+                entries: entries.to_string(),
+                map: map.to_string(),
+                counted: if by_lookup.is_some() { "-" } else { counted }.to_string(),
+            },
+            counted_when_locked: by_lookup.unwrap_or(counted).to_string(),
+            locked: [entry_locked, slot_locked],
+        }
+    }
+
+    /// What differs from the line, if anything does.
+    fn differences(&self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let seen = Stage::build(self.state).run(self.request);
+        if seen != self.expected {
+            differences.push(format!("alone: {seen}"));
+        }
+        for (lock, expected) in [Lock::Entry, Lock::Slot].into_iter().zip(self.locked) {
+            let stage = Stage::build(self.state);
+            let before = stage.look("refused in-use".to_string());
+            let Some((became, seen)) = stage.run_locked(self.request, lock) else {
+                if expected != "-" {
+                    differences.push(format!("{lock:?}: there is no such lock"));
+                }
+                continue;
+            };
+            let mut allowed = self.expected.clone();
+            allowed.counted.clone_from(&self.counted_when_locked);
+            if expected == "gives up" {
+                allowed = Seen { counted: "refused in-use".to_string(), ..before };
+            }
+            if became != expected || seen != allowed {
+                differences.push(format!("{lock:?} locked: {became}, {seen}"));
+            }
+        }
+        differences
+    }
+}
+
+#[test]
+fn every_request_does_in_every_state_what_the_table_says() {
+    let mut wrong = Vec::new();
+    for case in Case::all() {
+        for difference in case.differences() {
+            wrong.push(format!("{:?} {}\n    {difference}", case.request, case.line));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_state_meets_every_request_once() {
+    let met: Vec<_> = Case::all().iter().map(|case| (case.state, case.request)).collect();
+    let unique: BTreeSet<_> = met.iter().copied().collect();
+    assert_eq!(met.len(), unique.len(), "a case stands there twice");
+    let all = STATES.iter().flat_map(|state| Request::ALL.map(|request| (*state, request)));
+    assert_eq!(unique, all.collect(), "a case is missing, or unknown");
+}
