@@ -78,9 +78,8 @@ impl Case {
             differences.push(format!("alone: {seen}"));
         }
         for (lock, expected) in [Lock::Entry, Lock::Slot].into_iter().zip(self.locked) {
-            let stage = Stage::build(self.state);
-            let before = stage.look("refused in-use".to_string());
-            let Some((became, seen)) = stage.run_locked(self.request, lock) else {
+            let Some((became, seen)) = Stage::build(self.state).run_locked(self.request, lock)
+            else {
                 if expected != "-" {
                     differences.push(format!("{lock:?}: there is no such lock"));
                 }
@@ -89,6 +88,7 @@ impl Case {
             let mut allowed = self.expected.clone();
             allowed.counted.clone_from(&self.counted_when_locked);
             if expected == "gives up" {
+                let before = Stage::build(self.state).look("refused in-use".to_string());
                 allowed = Seen { counted: "refused in-use".to_string(), ..before };
             }
             if became != expected || seen != allowed {
