@@ -22,6 +22,18 @@ pub(super) struct Seen {
     pub counted: String,
 }
 
+impl Seen {
+    /// Five columns of the table.
+    pub(super) fn of(columns: &[&str]) -> Self {
+        let [result, holds, entries, map, counted] = columns else {
+            panic!("five columns: {columns:?}")
+        };
+        let [result, holds, entries, map, counted] =
+            [result, holds, entries, map, counted].map(|column| column.to_string());
+        Self { result, holds, entries, map, counted }
+    }
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { result, holds, entries, map, counted } = self;
