@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use daxite_core::{Error, ExtentSize, FallbackReason, HUGE, PAGE, PAGES_PER_HUGE};
+use daxite_core::{Error, ExtentSize, FallbackReason, HUGE, PAGE, PAGES_PER_HUGE, Refusal};
 
 use super::*;
 
@@ -88,6 +88,26 @@ fn a_fault_that_races_with_a_write_finds_what_was_written() {
             written.store(number + 1, Ordering::Release);
         }
     });
+    pool.check();
+}
+
+/// Bug 10 once more, where a fault looks at several pages: those that it is yet to lock may be mapped
+/// by someone who holds them now.
+#[test]
+fn a_fault_for_many_pages_takes_what_was_mapped_before_it_had_their_locks() {
+    let (recorder, pool, volume) = recorded(PAGES_ONLY);
+    let border = 7 * PAGE + PAGE / 2;
+    let writer = volume.clone();
+    let write: Box<dyn FnOnce() -> usize + Send> = Box::new(move || {
+        let mut guard = writer.map_mut(range(0, border)).unwrap();
+        guard.fill(1);
+        guard.len()
+    });
+    let beside = stop_until_all_sleep(&recorder, &pool, vec![write]);
+    volume.map_mut(range(border, PAGE)).unwrap().fill(2);
+    assert_eq!(beside.join(1), [7 * PAGE as usize], "its own pages, and not the one it waited for");
+    assert_eq!(bytes_at(&volume, border - 1), [0, 2, 2]);
+    assert_eq!(bytes_at(&volume, 7 * PAGE - 1), [1, 0]);
     pool.check();
 }
 
@@ -248,6 +268,26 @@ fn stores_beside_an_upgrade_are_kept() {
     }
     let counts = pool.fault_counts();
     assert_eq!(counts.relocated + counts.upgraded_in_place, 30);
+}
+
+/// Bug 37 once more: pages that would have to be moved are not, while a guard may store to them.
+#[test]
+fn an_upgrade_moves_nothing_that_a_guard_reaches() {
+    let (pool, volume) = volume_in_memory(WITH_HUGE);
+    volume.set_len(HUGE - PAGE).unwrap();
+    for number in [9, 7] {
+        volume.write(number * PAGE, &[1]).unwrap();
+    }
+    volume.set_len(HUGE).unwrap();
+    let mut guard = volume.map_mut(range(7 * PAGE, 10)).unwrap();
+    let report = volume.upgrade(slot(0), 1).unwrap();
+    assert_eq!(report.refusals(Refusal::Pinned), 1, "{report:?}");
+    guard.fill(2);
+    drop(guard);
+    assert_eq!(bytes_at(&volume, 7 * PAGE), [2; 10]);
+    assert_eq!(volume.upgrade(slot(0), 1).unwrap().relocated, 1);
+    assert_eq!(bytes_at(&volume, 7 * PAGE), [2; 10]);
+    pool.check();
 }
 
 /// Goes over every third page again and again, until the slot is upgraded, and once more: each time
