@@ -20,6 +20,7 @@
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::units::{
-    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ExtentSize, HUGE, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -71,6 +72,9 @@ pub(crate) struct ExtentMap {
     changing: [Mutex<()>; SHARDS],
     /// Guards the coming of the tables above; they never go.
     upper: Mutex<()>,
+    /// For each GiB, the page of the table with its slots, once the words that lead there are known
+    /// to be durable; 0 before (page 0 is a superblock). Takes DRAM only where it is touched.
+    known: Box<[AtomicU64]>,
 }
 
 impl ExtentMap {
@@ -84,7 +88,9 @@ impl ExtentMap {
     ) -> Self {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
         let changing = std::array::from_fn(|_| Mutex::new(()));
-        Self { medium, allocator, seed, root, changing, upper: Mutex::new(()) }
+        let known =
+            bytemuck::allocation::zeroed_slice_box((VOLUME_BYTES_MAX / HUGE / WORDS) as usize);
+        Self { medium, allocator, seed, root, changing, upper: Mutex::new(()), known }
     }
 
     /// Makes the empty map of a new volume. Nothing on the medium names it yet.
@@ -114,6 +120,9 @@ impl ExtentMap {
     /// # Errors
     /// [`Error::Corrupt`] where a word does not verify.
     pub(crate) fn slot(&self, slot: SlotNo) -> Result<Word> {
+        if let Some(table) = self.known_table(slot) {
+            return self.load(table, 1, slot.0);
+        }
         let mut table = self.root;
         for level in (1..=ROOT_LEVEL).rev() {
             match self.load(table, level, slot.0 >> (9 * (level - 1)))? {
@@ -422,9 +431,19 @@ impl ExtentMap {
         self.changing[slot.0 as usize % SHARDS].lock()
     }
 
+    fn known_table(&self, slot: SlotNo) -> Option<PageNo> {
+        // ORDERING: Acquire; pairs with the Release in `table_of_slots`: who knows the table sees
+        // what is in it.
+        let page = self.known[(slot.0 / WORDS) as usize].load(Ordering::Acquire);
+        (page != 0).then_some(PageNo(page))
+    }
+
     /// The table of level 1 that has the word of `slot`, with the tables above it. The words that
     /// lead there are durable: whoever makes one holds `upper` until it is.
     fn table_of_slots(&self, slot: SlotNo) -> Result<PageNo> {
+        if let Some(table) = self.known_table(slot) {
+            return Ok(table);
+        }
         let _upper = self.upper.lock();
         let mut table = self.root;
         for level in (2..=ROOT_LEVEL).rev() {
@@ -437,6 +456,7 @@ impl ExtentMap {
                 }
             };
         }
+        self.known[(slot.0 / WORDS) as usize].store(table.0, Ordering::Release);
         Ok(table)
     }
 
@@ -554,7 +574,6 @@ fn damaged(offset: Offset, detail: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::HUGE;
 
     #[test]
     fn an_extent_past_the_end_of_its_volume_is_damage() {
