@@ -16,6 +16,8 @@
 //!    acknowledged under a word that may be lost. Lookups take no lock: a fault that reads a word holds the
 //!    entry lock that whoever changes the word must hold too.
 //!
+//! 6. What a killed process stored is persisted again before anything is done under it.
+//!
 //! Knows nothing of entries, guards or the log.
 
 use std::ops::{Range, RangeInclusive};
@@ -28,9 +30,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
-use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::persist::{
+    fence, fence_all, flush_range, load_word, store_lines, store_word, store_words,
+};
 use crate::units::{
-    ExtentSize, HUGE, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ByteRange, ExtentSize, HUGE, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -378,6 +382,22 @@ impl ExtentMap {
             }
             claim(extent.physical, extent.size)
         })
+    }
+
+    /// Persists every table again. What is visible in a pool that was not closed may be there only in
+    /// caches that the power would take along: a killed process stored it. Nothing may be acknowledged
+    /// under such words, and no page be reused by them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify; [`Error::Io`].
+    pub(crate) fn persist_tables(&self) -> Result<()> {
+        let mut flushed = Vec::new();
+        let mut flush = |table: PageNo| {
+            flushed.push(flush_range(&self.medium, ByteRange::new(table.offset(), PAGE)));
+            Ok(())
+        };
+        self.walk(&mut flush, &mut |_| Ok(()))?;
+        fence_all(&self.medium, flushed)
     }
 
     /// Frees every page of the map. The caller made sure that nothing on the medium names it.

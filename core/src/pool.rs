@@ -445,6 +445,9 @@ impl Pool {
         shared.allocator.check();
         let was_clean = superblock.state == STATE_CLEAN;
         if shared.medium.mode() == Mode::ReadWrite {
+            if !was_clean {
+                open.iter().try_for_each(|volume| volume.map.persist_tables())?;
+            }
             shared.update_superblock(|superblock| {
                 superblock.opens += 1;
                 superblock.state = STATE_OPEN;
