@@ -38,11 +38,11 @@ use crate::units::{
 };
 
 /// Words in a table.
-const WORDS: u64 = PAGES_PER_HUGE;
+pub(crate) const WORDS: u64 = PAGES_PER_HUGE;
 /// Locks over the words of slots, so that faults side by side do not wait for each other's fence.
 const SHARDS: usize = 16;
 /// The level of the root table; its words stand for 512 GiB each.
-const ROOT_LEVEL: u32 = 3;
+pub(crate) const ROOT_LEVEL: u32 = 3;
 /// Longest logical space: 256 TiB, what four levels reach.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 48;
 
@@ -134,6 +134,16 @@ impl ExtentMap {
         map.write_table(root, ROOT_LEVEL, 0, &[], 0)?;
         reserved.into_mapped();
         Ok(map)
+    }
+
+    /// The map at `root`, to be looked at only: it owns no page of an allocator.
+    pub(crate) fn reader(
+        medium: Arc<Medium>,
+        pool_seed: u64,
+        volume_id: u32,
+        root: PageNo,
+    ) -> Self {
+        Self::new(medium, Arc::new(Allocator::new(0)), pool_seed, volume_id, root)
     }
 
     pub(crate) fn root(&self) -> PageNo {
@@ -557,7 +567,7 @@ impl ExtentMap {
         Ok(())
     }
 
-    fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
+    pub(crate) fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
         let offset = word_offset(table, index);
         let stored = store_word(&self.medium, offset, self.encode(level, index, word));
         let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
@@ -572,7 +582,11 @@ impl ExtentMap {
         Ok(())
     }
 
-    fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
+    /// Word `index` of `level`, which stands in `table`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where it does not verify.
+    pub(crate) fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
         let offset = word_offset(table, index);
         if offset.0 + 8 > self.medium.len_bytes() {
             return Err(damaged(offset, "its table is outside the pool"));
@@ -621,10 +635,10 @@ impl ExtentMap {
 
 /// What a map says, in 8 bytes.
 #[derive(Default)]
-struct Digest(Xxh3Default);
+pub(crate) struct Digest(Xxh3Default);
 
 impl Digest {
-    fn take(&mut self, owned: Owned) {
+    pub(crate) fn take(&mut self, owned: Owned) {
         let logical = match owned {
             Owned::Table(_) => u64::MAX,
             Owned::Extent(extent) => extent.logical.0,
@@ -633,7 +647,7 @@ impl Digest {
         self.0.update(bytemuck::cast_slice(&[logical, run.first.0, run.pages]));
     }
 
-    fn finish(self) -> u64 {
+    pub(crate) fn finish(self) -> u64 {
         self.0.digest()
     }
 }

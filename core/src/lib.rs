@@ -57,6 +57,7 @@ mod index;
 mod set_once;
 mod wait;
 
+mod examine;
 mod extent;
 mod fault;
 mod guard;
@@ -78,6 +79,7 @@ pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};
 pub use entry::EntryCounts;
 pub use epoch::{EpochCell, Pin, pin};
 pub use error::{Error, Result};
+pub use examine::{Examination, Finding, Severity};
 pub use extent::{Appender, Extent};
 pub use guard::{ReadGuard, WriteGuard};
 pub use inspect::VolumeStats;

@@ -21,6 +21,7 @@ use crate::allocator::{Allocator, Space};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result};
+use crate::examine::Examination;
 use crate::extent_map::{ExtentMap, Owned, VOLUME_BYTES_MAX};
 use crate::inspect::VolumeStats;
 use crate::layout::{
@@ -201,6 +202,17 @@ impl Pool {
         let medium = Medium::map(target, len_bytes, mode)?;
         require_dax(&medium, options.require_dax)?;
         Self::load(medium)
+    }
+
+    /// Looks at everything in the pool at `path` that opening would look at, and names all damage
+    /// instead of stopping at the first. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Pool::open`] that leave nothing to look at: [`Error::NotAPool`],
+    /// [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Locked`],
+    /// [`Error::Truncated`], [`Error::Io`], and [`Error::Corrupt`] if the superblock contradicts itself.
+    pub fn examine(path: &Path) -> Result<Examination> {
+        crate::examine::examine(path)
     }
 
     /// A pool in memory of this process, for tests and for caches.

@@ -136,6 +136,19 @@ pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
     Ok(**superblock)
 }
 
+/// Where a copy is that does not count, and why.
+pub(crate) fn damaged_copies(medium: &Medium) -> Vec<(Offset, String)> {
+    let copies =
+        SUPERBLOCK_OFFSETS.map(|offset| (Offset(offset), read_copy(medium, Offset(offset))));
+    let bad = copies.into_iter().filter_map(|(offset, copy)| match copy {
+        Copy::Valid(_) => None,
+        Copy::OtherVersion(found) => Some((offset, format!("it has format version {found}"))),
+        Copy::Damaged => Some((offset, "its checksum does not match".to_string())),
+        Copy::Foreign => Some((offset, "it is not there".to_string())),
+    });
+    bad.collect()
+}
+
 /// Whether either copy carries the magic of a pool, whole or not.
 pub(crate) fn is_present(medium: &Medium) -> bool {
     SUPERBLOCK_OFFSETS
