@@ -200,7 +200,8 @@ fn shapes_of(extents: &[ExtentInfo]) -> Result<BTreeMap<u64, Shape>, String> {
 /// The pages that `range` touches, each with the part of it that is touched.
 fn parts(range: LogicalRange) -> impl Iterator<Item = (u64, Range<usize>)> {
     let end = range.start + range.len_bytes;
-    (range.start / PAGE..end.div_ceil(PAGE)).map(move |page| {
+    let pages = if range.len_bytes == 0 { 0..0 } else { range.start / PAGE..end.div_ceil(PAGE) };
+    pages.map(move |page| {
         let first = range.start.max(page * PAGE) - page * PAGE;
         let last = end.min((page + 1) * PAGE) - page * PAGE;
         (page, first as usize..last as usize)
