@@ -4,6 +4,7 @@
 #![doc = include_str!("../../README.md")]
 
 mod model;
+mod place;
 mod random;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use std::collections::BTreeMap;
 use daxite::{Database, Error};
 
 pub use model::{Learned, Model, Shape};
-pub use random::{Random, random_seed, random_time};
+pub use place::{Place, check_space, written_until_full};
+pub use random::{Random, for_seeds};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;

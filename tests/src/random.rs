@@ -1,6 +1,10 @@
 //! Random numbers that a seed repeats, and how long random tests run.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Tests that share the time of [`for_seeds`].
+const TESTS: u32 = 4;
 
 /// A stream of numbers from a seed (xorshift): the same on every machine.
 pub struct Random(u64);
@@ -31,14 +35,38 @@ impl Random {
     }
 }
 
-/// The first seed of random tests: `DAXITE_RANDOM_SEED`, so that a failure can be replayed.
-pub fn random_seed() -> u64 {
-    number("DAXITE_RANDOM_SEED").unwrap_or(1)
+/// Runs `sequence` for one seed after the other, `sequences_min` of them at least, until a fourth of
+/// `DAXITE_RANDOM_SECONDS` (8) is over. `DAXITE_RANDOM_SEED` is the first seed; a failure prints what
+/// replays it.
+pub fn for_seeds(sequences_min: u64, mut sequence: impl FnMut(u64)) {
+    let first = number("DAXITE_RANDOM_SEED").unwrap_or(1);
+    let time = Duration::from_secs(number("DAXITE_RANDOM_SECONDS").unwrap_or(8)) / TESTS;
+    let start = Instant::now();
+    for seed in first.. {
+        let replay = Replay { seed };
+        sequence(seed);
+        drop(replay);
+        let ran = seed - first + 1;
+        if ran >= sequences_min && start.elapsed() >= time {
+            println!("{ran} sequences");
+            return;
+        }
+    }
 }
 
-/// How long the tests of `random_ops` run in all, one after the other: `DAXITE_RANDOM_SECONDS`.
-pub fn random_time() -> Duration {
-    Duration::from_secs(number("DAXITE_RANDOM_SECONDS").unwrap_or(8))
+/// Says how to see a failure again.
+struct Replay {
+    seed: u64,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let (seed, thread) = (self.seed, thread::current());
+            let test = thread.name().unwrap_or_default();
+            println!("to replay it: DAXITE_RANDOM_SEED={seed} cargo test -p daxite-tests {test}");
+        }
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -2,25 +2,18 @@
 //! would, maps what was written and no more, and no page of the pool gets lost.
 //!
 //! Method: random operations on a volume, compared with [`Model`] as they go, in roomy and in nearly
-//! full pools, on every kind of medium that is at hand; and by several threads that share pages and
-//! slots, but no byte. A failure means that bytes, extents or space are wrong; it prints the
-//! operations before it, and what replays them. The idea is that of fsx, the file system exerciser.
-//!
-//! `DAXITE_RANDOM_SECONDS` says how long all tests of this file run, `DAXITE_RANDOM_SEED` at which
-//! sequence they begin.
+//! full pools, on every kind of medium that is at hand. A failure means that bytes, extents or space
+//! are wrong; it prints the operations before it, and what replays them. The idea is that of fsx, the
+//! file system exerciser.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
 
 use daxite_core::{
-    CreateOptions, Error, ExtentSize, HUGE, LogicalRange, OpenOptions, PAGE, PAGES_PER_HUGE, Pool,
-    ReadGuard, Refusal, Volume, WriteGuard,
+    Error, ExtentSize, HUGE, LogicalRange, OpenOptions, PAGE, PAGES_PER_HUGE, Pool, ReadGuard,
+    Refusal, Volume, WriteGuard,
 };
-use daxite_tests::{Model, Random, Shape, random_seed, random_time};
-use tempfile::TempDir;
+use daxite_tests::{Model, Place, Random, Shape, check_space, for_seeds, written_until_full};
 
-/// Tests in this file, which share the time.
-const TESTS: u32 = 4;
 /// Operations of one sequence: enough for a slot to go through everything a few times.
 const OPERATIONS: u64 = 300;
 /// Everything is compared after so many operations.
@@ -49,64 +42,6 @@ fn overlap(one: LogicalRange, other: LogicalRange) -> bool {
 /// The part of `range` that the first map call is for.
 fn in_first_slot(of: LogicalRange) -> LogicalRange {
     range(of.start, of.len_bytes.min(HUGE - of.start % HUGE))
-}
-
-/// Where pools are.
-enum Place {
-    Memory,
-    Folder(TempDir),
-}
-
-impl Place {
-    fn in_folder(parent: &Path) -> Self {
-        Self::Folder(tempfile::tempdir_in(parent).unwrap())
-    }
-
-    fn path(&self) -> Option<PathBuf> {
-        match self {
-            Self::Memory => None,
-            Self::Folder(folder) => Some(folder.path().join("pool")),
-        }
-    }
-
-    fn create(&self, len_bytes: u64) -> Pool {
-        match self.path() {
-            None => Pool::in_memory(len_bytes).unwrap(),
-            Some(path) => {
-                let options = CreateOptions { len_bytes, overwrite: true, ..Default::default() };
-                Pool::create(&path, &options).unwrap()
-            }
-        }
-    }
-}
-
-/// Runs `sequence` for one seed after the other, `sequences_min` of them at least, until the share of
-/// this test in the time is used up.
-fn for_seeds(sequences_min: u64, mut sequence: impl FnMut(u64)) {
-    let start = Instant::now();
-    for seed in random_seed().. {
-        sequence(seed);
-        let ran = seed - random_seed() + 1;
-        if ran >= sequences_min && start.elapsed() >= random_time() / TESTS {
-            println!("{ran} sequences");
-            return;
-        }
-    }
-}
-
-/// Pages of the pool are free or mapped, and mapped are exactly those that extents, tables and
-/// superblocks account for.
-fn check_space(pool: &Pool) {
-    let space = pool.space();
-    assert_eq!(space.reserved_pages, 0);
-    assert_eq!(space.free_pages + space.mapped_pages, space.total_pages);
-    let of_volumes =
-        pool.volumes().unwrap().into_iter().map(|stats| {
-            stats.huge_extents * PAGES_PER_HUGE + stats.page_extents + stats.table_pages
-        });
-    let uses = pool.occupancy().unwrap();
-    let of_superblocks: u64 = uses.iter().map(|huge| u64::from(huge.superblock_pages)).sum();
-    assert_eq!(of_volumes.sum::<u64>() + of_superblocks, space.mapped_pages, "mapped pages");
 }
 
 enum Held {
@@ -152,10 +87,8 @@ impl Opened {
     }
 }
 
-/// One sequence. When it fails it says how to see that again.
+/// One sequence. When it fails it says what it did last.
 struct Sequence<'a> {
-    test: &'static str,
-    seed: u64,
     place: &'a Place,
     /// None only while the pool is reopened.
     opened: Option<Opened>,
@@ -186,16 +119,12 @@ impl Drop for Sequence<'_> {
         if std::thread::panicking() {
             let skipped = self.log.len().saturating_sub(OPERATIONS_SHOWN);
             println!("after {skipped} operations:\n{}", self.log[skipped..].join("\n"));
-            println!(
-                "to replay it: DAXITE_RANDOM_SEED={} cargo test -p daxite-tests --test random_ops {}",
-                self.seed, self.test
-            );
         }
     }
 }
 
 impl<'a> Sequence<'a> {
-    fn start(test: &'static str, seed: u64, place: &'a Place) -> Self {
+    fn start(seed: u64, place: &'a Place) -> Self {
         let mut random = Random::new(seed);
         let pool_bytes = random.pick(&[ROOMY_POOL_BYTES, CROWDED_POOL_BYTES]);
         let len_max = random.pick(&VOLUME_BYTES_MAX);
@@ -204,8 +133,6 @@ impl<'a> Sequence<'a> {
         pool.create_volume("v", len_bytes).unwrap();
         pool.create_volume("other", 1 << 40).unwrap();
         let mut sequence = Self {
-            test,
-            seed,
             place,
             opened: Some(Opened::new(pool)),
             model: Model::new(len_bytes),
@@ -380,26 +307,12 @@ impl<'a> Sequence<'a> {
             }
             Err(error) => {
                 self.check_full(&error, to.len_bytes);
-                self.written_before_it_was_full(range(to.start, free), bytes)
+                let within = range(to.start, free);
+                let (volume, old) = (self.volume(), self.model.read(within));
+                written_until_full(volume, to.start, &old, bytes)
             }
         };
         self.model.write(to.start, &bytes[..written as usize]);
-    }
-
-    /// How much of `bytes` stands in `within`, from its start on: whole pages; behind it nothing
-    /// was changed.
-    fn written_before_it_was_full(&self, within: LogicalRange, bytes: &[u8]) -> u64 {
-        let mut actual = vec![0; within.len_bytes as usize];
-        if !actual.is_empty() {
-            self.volume().read(within.start, &mut actual).unwrap();
-        }
-        let old = self.model.read(within);
-        let is_there = |cut: usize| actual[..cut] == bytes[..cut] && actual[cut..] == old[cut..];
-        let ends = (within.start / PAGE + 1..).map(|page| page * PAGE - within.start);
-        let inside = ends.take_while(|cut| *cut < within.len_bytes);
-        let cuts = std::iter::once(0).chain(inside).chain([within.len_bytes]);
-        let found = cuts.into_iter().find(|cut| is_there(*cut as usize));
-        found.expect("a prefix of what was written, and behind it what was there")
     }
 
     fn map_mut(&mut self) {
@@ -658,10 +571,10 @@ impl<'a> Sequence<'a> {
 }
 
 /// Runs sequences in `place`, and says what all of them met.
-fn run_sequences(test: &'static str, place: &Place, sequences_min: u64) -> Seen {
+fn run_sequences(place: &Place, sequences_min: u64) -> Seen {
     let mut seen = Seen::default();
     for_seeds(sequences_min, |seed| {
-        let one = Sequence::start(test, seed, place).run();
+        let one = Sequence::start(seed, place).run();
         seen.allocated_huge += one.allocated_huge;
         seen.allocated_pages += one.allocated_pages;
         seen.upgraded_in_place += one.upgraded_in_place;
@@ -676,7 +589,7 @@ fn run_sequences(test: &'static str, place: &Place, sequences_min: u64) -> Seen 
 
 #[test]
 fn a_volume_in_memory_is_a_byte_array() {
-    let seen = run_sequences("a_volume_in_memory_is_a_byte_array", &Place::Memory, 4);
+    let seen = run_sequences(&Place::Memory, 4);
     assert!(seen.allocated_huge > 0 && seen.allocated_pages > 0, "{seen:?}");
     assert!(seen.upgraded_in_place > 0 && seen.relocated > 0, "{seen:?}");
     assert!(seen.full > 0 && seen.busy > 0 && seen.no_huge_page > 0, "{seen:?}");
@@ -686,12 +599,12 @@ fn a_volume_in_memory_is_a_byte_array() {
 fn a_volume_on_tmpfs_is_a_byte_array() {
     let folder = Path::new("/dev/shm");
     if folder.is_dir() {
-        run_sequences("a_volume_on_tmpfs_is_a_byte_array", &Place::in_folder(folder), 1);
+        run_sequences(&Place::in_folder(folder), 1);
     }
 }
 
 #[test]
 fn a_volume_in_an_ordinary_file_is_a_byte_array() {
     let place = Place::in_folder(&std::env::temp_dir());
-    run_sequences("a_volume_in_an_ordinary_file_is_a_byte_array", &place, 1);
+    run_sequences(&place, 1);
 }
