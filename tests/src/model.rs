@@ -29,6 +29,7 @@ pub struct Learned {
 }
 
 /// The model of one volume.
+#[derive(Clone, Debug)]
 pub struct Model {
     len_bytes: u64,
     pages: BTreeMap<u64, Vec<u8>>,
