@@ -234,8 +234,7 @@ impl Run {
     }
 
     fn upgrade(&self, volume: &Volume) {
-        let upgrade = |volume: &Volume| drop(volume.upgrade(all(volume), 1).unwrap());
-        self.change(volume, |_| {}, upgrade);
+        self.change(volume, |_| {}, |volume| volume.upgrade(all(volume), 1).unwrap());
     }
 
     /// Stores through a guard, and upgrades; only the sync makes what was stored durable.
@@ -415,7 +414,7 @@ fn a_volume_is_cut_and_grows_over_a_crash_anywhere() {
 
 #[test]
 fn a_pool_of_pages_survives_a_crash_anywhere() {
-    for seed in crash_seed()..crash_seed() + 3 {
+    for seed in crash_seed()..crash_seed() + 2 {
         let mut run = Run::start(seed, 4 << 20, 16);
         (0..40).for_each(|_| run.one_operation());
         assert!(run.states.load(Ordering::Relaxed) > 500, "hardly anything was explored");
