@@ -434,6 +434,13 @@ impl Pool {
         Ok(uses)
     }
 
+    /// Free pages of each huge page. No lock is taken that is held over a fence, so a crash point may
+    /// ask this of the pool that goes on.
+    #[cfg(feature = "sim")]
+    pub fn free_by_huge_page(&self) -> Vec<u16> {
+        self.0.shared.allocator.free_by_huge_page()
+    }
+
     /// Panics unless everything in DRAM agrees, and nobody is in it: [`Volume::check`] of each volume,
     /// and that counters and allocator say the same. For tests.
     #[doc(hidden)]

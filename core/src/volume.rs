@@ -305,7 +305,7 @@ impl Volume {
     pub fn punch(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_writable()?;
         self.check_open(range)?;
-        self.shared.punch(self.shared.with_last_page(range), self.deadline())
+        self.shared.punch(self.shared.with_last_slot(range), self.deadline())
     }
 
     /// Zeroes `range` and keeps its extents; holes stay holes.
