@@ -73,6 +73,8 @@ mod zero;
 
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(test)]
+mod state_table;
 
 pub use allocator::Space;
 pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};

@@ -116,7 +116,9 @@ impl EntryIndex {
                 SlotState::Table { inside } if inside > 0 => {
                     if place.exchange(seen, seen.0 | DRAINING) {
                         let drained = self.drain(place, deadline);
-                        return drained.then_some(LockedSlot { index: self, place });
+                        // Not `then_some`: a lock that was not had must not be made, since it would
+                        // be given back.
+                        return drained.then(|| LockedSlot { index: self, place });
                     }
                 }
                 _ => {
