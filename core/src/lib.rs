@@ -80,7 +80,7 @@ pub use epoch::{EpochCell, Pin, pin};
 pub use error::{Error, Result};
 pub use extent::{Appender, Extent};
 pub use guard::{ReadGuard, WriteGuard};
-pub use inspect::VolumeStats;
+pub use inspect::{SlotExtents, SlotInfo, VolumeStats};
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};
