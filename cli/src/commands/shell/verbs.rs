@@ -37,7 +37,7 @@ pub(crate) enum Verb {
     Keyspaces,
     /// Show what the pool is, holds and runs on
     Info,
-    /// Draw the pool, one cell per huge page
+    /// Draw the pool and its volumes, one cell per 2 MiB
     Map(MapArgs),
     /// Read JSON lines or an LMDB text dump
     Load(LoadArgs),
