@@ -173,6 +173,11 @@ fn a_damaged_log() {
     let log = || fs::read(&path).expect("reading").split_off(4 << 10);
     let before = log();
     for args in every_command(&path) {
+        if args[0] == "map" {
+            // It shows where things are, and does not read the log.
+            daxite(&args).ok();
+            continue;
+        }
         daxite(&args).exit(4).says("at offset").says("segment");
         // A command that writes has opened the pool before it reads the log, and the superblock
         // counts that; the log stays as it is.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::args::MapArgs;
 use crate::failure::Outcome;
 use crate::output::{self, Out};
-use crate::session::Session;
+use crate::session::Layer;
 
 /// Lines that a picture may have before cells stand for more.
 const LINES_MAX: usize = 32;
@@ -31,9 +31,9 @@ struct Runs {
 }
 
 /// Draws the pool, then its volumes.
-pub(crate) fn run(session: &Session, args: &MapArgs, out: &mut Out) -> Outcome<()> {
-    let uses = pool::uses(session)?;
-    let volumes = volume::sketches(session)?;
+pub(crate) fn run(layer: &Layer, args: &MapArgs, out: &mut Out) -> Outcome<()> {
+    let uses = pool::uses(layer)?;
+    let volumes = volume::sketches(layer)?;
     if out.is_json() {
         return out.object(&Runs {
             huge_page_bytes: HUGE,
@@ -47,9 +47,9 @@ pub(crate) fn run(session: &Session, args: &MapArgs, out: &mut Out) -> Outcome<(
 }
 
 /// Draws the pool alone as part of a larger output, indented by two cells.
-pub(crate) fn show(session: &Session, out: &mut Out) -> Outcome<()> {
+pub(crate) fn show(layer: &Layer, out: &mut Out) -> Outcome<()> {
     let width = output::width().saturating_sub(pool::MARGIN + 2).min(64);
-    pool::draw(&pool::uses(session)?, width, out)
+    pool::draw(&pool::uses(layer)?, width, out)
 }
 
 /// Cells of a line with so many columns before them.

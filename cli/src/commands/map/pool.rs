@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::LINES_MAX;
 use crate::failure::Outcome;
 use crate::output::Out;
-use crate::session::Session;
+use crate::session::Layer;
 use crate::size;
 
 /// Columns before the cells of a line.
@@ -89,11 +89,10 @@ const LEGEND: [(Use, &str, &str); 5] = [
 ];
 
 /// What each huge page of the pool is used for.
-pub(super) fn uses(pool: &Session) -> Outcome<Vec<Use>> {
-    let core = pool.db.pool();
-    let volumes = core.volumes().map_err(|error| pool.fail(error.into()))?;
+pub(super) fn uses(layer: &Layer) -> Outcome<Vec<Use>> {
+    let volumes = layer.pool.volumes().map_err(|error| layer.fail(error))?;
     let log = volumes.iter().find(|volume| volume.name == LOG_VOLUME).map(|volume| volume.id);
-    let occupancy = core.occupancy().map_err(|error| pool.fail(error.into()))?;
+    let occupancy = layer.pool.occupancy().map_err(|error| layer.fail(error))?;
     Ok(occupancy.iter().map(|huge| Use::of(huge, log)).collect())
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::{LINES_MAX, Painted};
 use crate::failure::Outcome;
 use crate::output::Out;
-use crate::session::Session;
+use crate::session::Layer;
 use crate::size::{counted, exact, human};
 
 /// Columns before the cells of a line.
@@ -68,9 +68,9 @@ const LEGEND: [(Cell, &str, &str); 5] = [
 ];
 
 /// All volumes of the pool.
-pub(super) fn sketches(session: &Session) -> Outcome<Vec<Sketch>> {
-    let fail = |error: daxite::daxite_core::Error| session.fail(error.into());
-    let pool = session.db.pool();
+pub(super) fn sketches(layer: &Layer) -> Outcome<Vec<Sketch>> {
+    let fail = |error| layer.fail(error);
+    let pool = &layer.pool;
     let mut sketches = Vec::new();
     for VolumeStats { name, len_bytes, .. } in pool.volumes().map_err(fail)? {
         // One that another thread has removed meanwhile is not drawn.
