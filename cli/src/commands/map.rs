@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::args::MapArgs;
 use crate::failure::Outcome;
-use crate::output::{self, Out};
+use crate::output::Out;
 use crate::session::Layer;
 
 /// Lines that a picture may have before cells stand for more.
@@ -42,19 +42,15 @@ pub(crate) fn run(layer: &Layer, args: &MapArgs, out: &mut Out) -> Outcome<()> {
             volumes: volumes.iter().map(volume::Runs::of).collect(),
         });
     }
-    pool::draw(&uses, width(args, pool::MARGIN), out)?;
-    volume::draw(&volumes, width(args, volume::MARGIN), out)
+    let width = |fits: fn() -> usize| args.width.map_or_else(fits, usize::from);
+    pool::draw(&uses, width(pool::cells_that_fit), out)?;
+    volume::draw(&volumes, width(volume::cells_that_fit), out)
 }
 
 /// Draws the pool alone as part of a larger output, indented by two cells.
 pub(crate) fn show(layer: &Layer, out: &mut Out) -> Outcome<()> {
-    let width = output::width().saturating_sub(pool::MARGIN + 2).min(64);
+    let width = pool::cells_that_fit().saturating_sub(2).min(64);
     pool::draw(&pool::uses(layer)?, width, out)
-}
-
-/// Cells of a line with so many columns before them.
-fn width(args: &MapArgs, margin: usize) -> usize {
-    args.width.map_or_else(|| output::width().saturating_sub(margin), usize::from).max(1)
 }
 
 /// A line of a picture, its colours changed as rarely as possible.

@@ -17,12 +17,12 @@ use serde::Serialize;
 
 use super::LINES_MAX;
 use crate::failure::Outcome;
-use crate::output::Out;
+use crate::output::{self, Out};
 use crate::session::Layer;
 use crate::size;
 
 /// Columns before the cells of a line.
-pub(super) const MARGIN: usize = 12;
+const MARGIN: usize = 12;
 /// The volume that the store keeps its log in.
 const LOG_VOLUME: &str = "log";
 
@@ -94,6 +94,11 @@ pub(super) fn uses(layer: &Layer) -> Outcome<Vec<Use>> {
     let log = volumes.iter().find(|volume| volume.name == LOG_VOLUME).map(|volume| volume.id);
     let occupancy = layer.pool.occupancy().map_err(|error| layer.fail(error))?;
     Ok(occupancy.iter().map(|huge| Use::of(huge, log)).collect())
+}
+
+/// Cells of a line as wide as the screen.
+pub(super) fn cells_that_fit() -> usize {
+    output::width() - MARGIN
 }
 
 /// Draws the pool in lines of `width` cells.

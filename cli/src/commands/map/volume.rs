@@ -18,12 +18,14 @@ use serde::Serialize;
 
 use super::{LINES_MAX, Painted};
 use crate::failure::Outcome;
-use crate::output::Out;
+use crate::output::{self, Out};
 use crate::session::Layer;
 use crate::size::{counted, exact, human};
 
 /// Columns before the cells of a line.
-pub(super) const MARGIN: usize = 16;
+const MARGIN: usize = 16;
+/// Wide lines have a multiple of so many cells, so that they start at round offsets.
+const ROUND: usize = 16;
 
 /// A volume, ready to be drawn.
 pub(super) struct Sketch {
@@ -82,9 +84,16 @@ pub(super) fn sketches(layer: &Layer) -> Outcome<Vec<Sketch>> {
     Ok(sketches)
 }
 
-/// Draws the volumes in lines of at most `width` cells, and explains the cells.
+/// Cells of a line as wide as the screen, or a little less.
+pub(super) fn cells_that_fit() -> usize {
+    match output::width() - MARGIN {
+        narrow @ ..ROUND => narrow,
+        wide => wide / ROUND * ROUND,
+    }
+}
+
+/// Draws the volumes in lines of `width` cells, and explains the cells.
 pub(super) fn draw(sketches: &[Sketch], width: usize, out: &mut Out) -> Outcome<()> {
-    let width = if width < 16 { width } else { width / 16 * 16 };
     let mut drawn = Vec::new();
     for sketch in sketches {
         out.line("")?;
