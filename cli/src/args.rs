@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Info(PoolArg),
     /// Look for damage, and name all of it
     Check(PoolArg),
-    /// Draw a pool, one cell per huge page
+    /// Draw a pool and its volumes, one cell per 2 MiB
     Map {
         #[command(flatten)]
         pool: PoolArg,

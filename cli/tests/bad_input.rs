@@ -173,7 +173,13 @@ fn a_damaged_log() {
     fs::write(&path, bytes).expect("writing");
     let before = fs::read(&path).expect("reading");
     for args in every_command(&path).iter().filter(|args| args[0] != "check") {
-        daxite(args).exit(4).says("at offset").says("segment");
+        match args[0].as_str() {
+            // It shows where things are, and does not read the log.
+            "map" => drop(daxite(args).ok()),
+            _ => {
+                daxite(args).exit(4).says("at offset").says("segment");
+            }
+        }
         assert!(fs::read(&path).expect("reading") == before, "{args:?} changed the file");
     }
     let run = daxite(["check", &path]);

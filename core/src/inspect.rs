@@ -6,7 +6,7 @@ use crate::entry::{Entry, EntryCounts};
 use crate::error::Result;
 use crate::extent_map::{Owned, Word};
 use crate::index::{Found, Need};
-use crate::units::{ExtentSize, LogicalPage, Offset, PAGE};
+use crate::units::{ExtentSize, LogicalPage, LogicalRange, Offset, PAGE, SlotNo};
 use crate::volume::{Volume, VolumeShared};
 
 /// What a volume is, and what it takes up.
@@ -36,7 +36,52 @@ pub struct VolumeStats {
     pub index_bytes: u64,
 }
 
+/// A slot of a volume that has an extent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SlotInfo {
+    /// Which slot: the 2 MiB from `slot.range().start` on.
+    pub slot: SlotNo,
+    /// What answers for it.
+    pub extents: SlotExtents,
+    /// As in [`VolumeStats::dirty_bytes`], of this slot alone.
+    pub dirty_bytes: u64,
+}
+
+/// What answers for a slot that is no hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlotExtents {
+    /// 4 KiB extents, for so many of its 512 pages; the others are holes.
+    Pages(u16),
+    /// One 2 MiB extent.
+    Huge,
+}
+
 impl Volume {
+    /// The slots that `range` touches and that have extents, in order: whole slots, and what is not
+    /// listed is a hole. Takes time and space by what is mapped, however long the volume is.
+    ///
+    /// ```
+    /// # fn main() -> daxite_core::Result<()> {
+    /// use daxite_core::{HUGE, LogicalRange, Pool, SlotExtents};
+    /// let pool = Pool::in_memory(16 << 20)?;
+    /// let volume = pool.create_volume("matrix", 256 << 40)?;
+    /// volume.write(100 << 40, b"far out")?;
+    /// let slots = volume.slots(LogicalRange::new(0, volume.len_bytes()))?;
+    /// assert_eq!(slots.len(), 1);
+    /// assert_eq!(slots[0].slot.range().start, 100 << 40);
+    /// assert_eq!((slots[0].extents, slots[0].dirty_bytes), (SlotExtents::Huge, HUGE));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfRange`], [`crate::Error::Closed`], [`crate::Error::Corrupt`] where a word
+    /// of the extent map does not verify.
+    pub fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
+        self.check_open(range)?;
+        self.shared.slots(range)
+    }
+
     /// Panics unless entries, extent map, pins and summaries agree, and nobody is in them: the
     /// invariants of docs/DAX.md that can be seen at rest. For tests.
     #[doc(hidden)]
@@ -90,6 +135,29 @@ impl VolumeShared {
             entries: self.entries(),
             index_bytes: self.index.bytes(),
         })
+    }
+
+    fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
+        let wanted = range.slots();
+        let mut slots: Vec<SlotInfo> = Vec::new();
+        self.map.walk(&mut |_| Ok(()), &mut |extent| {
+            let slot = extent.logical.slot();
+            let last = slots.last_mut().filter(|last| last.slot == slot);
+            match (extent.size, last.map(|last| &mut last.extents)) {
+                _ if !wanted.contains(&slot) => {}
+                (ExtentSize::Page, Some(SlotExtents::Pages(pages))) => *pages += 1,
+                (size, _) => slots.push(SlotInfo {
+                    slot,
+                    extents: match size {
+                        ExtentSize::Page => SlotExtents::Pages(1),
+                        ExtentSize::Huge => SlotExtents::Huge,
+                    },
+                    dirty_bytes: self.index.dirty_bytes_of(slot),
+                }),
+            }
+            Ok(())
+        })?;
+        Ok(slots)
     }
 
     /// See [`crate::Volume::check`].

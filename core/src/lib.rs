@@ -84,7 +84,7 @@ pub use error::{Error, Result};
 pub use examine::{Examination, Finding, Severity};
 pub use extent::{Appender, Extent};
 pub use guard::{ReadGuard, WriteGuard};
-pub use inspect::VolumeStats;
+pub use inspect::{SlotExtents, SlotInfo, VolumeStats};
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};

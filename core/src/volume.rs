@@ -400,7 +400,7 @@ impl Volume {
         self.shared.stats()
     }
 
-    fn check_open(&self, range: LogicalRange) -> Result<()> {
+    pub(crate) fn check_open(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_open()?;
         self.shared.check_range(range)
     }
