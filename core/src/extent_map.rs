@@ -32,6 +32,8 @@ use crate::units::{
 
 /// Words in a table.
 const WORDS: u64 = PAGES_PER_HUGE;
+/// Bits of an index that choose the word in a table.
+const LEVEL_BITS: u32 = WORDS.ilog2();
 /// The level of the root table; its words stand for 512 GiB each.
 const ROOT_LEVEL: u32 = 3;
 /// Longest logical space: 256 TiB, what four levels reach.
@@ -109,7 +111,7 @@ impl ExtentMap {
     pub(crate) fn slot(&self, slot: SlotNo) -> Result<Word> {
         let mut table = self.root;
         for level in (1..=ROOT_LEVEL).rev() {
-            match self.load(table, level, slot.0 >> (9 * (level - 1)))? {
+            match self.load(table, level, slot.0 >> (LEVEL_BITS * (level - 1)))? {
                 Word::Table(child) if level > 1 => table = child,
                 word => return Ok(word),
             }
@@ -253,7 +255,7 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         mapped: &mut Vec<SlotNo>,
     ) -> Result<()> {
-        let shift = 9 * (level - 1);
+        let shift = LEVEL_BITS * (level - 1);
         let first = (slots.start().0 >> shift).max(first_index);
         let last = (slots.end().0 >> shift).min(first_index + WORDS - 1);
         for index in first..=last {
@@ -395,7 +397,7 @@ impl ExtentMap {
     ) -> Result<()> {
         for index in first_index..first_index + WORDS {
             let extent = |physical, size| {
-                let logical = LogicalPage(index << (9 * level));
+                let logical = LogicalPage(index << (LEVEL_BITS * level));
                 Extent { logical, physical, size }
             };
             match self.load(table, level, index)? {
@@ -415,7 +417,7 @@ impl ExtentMap {
     fn table_of_slots(&self, slot: SlotNo) -> Result<PageNo> {
         let mut table = self.root;
         for level in (2..=ROOT_LEVEL).rev() {
-            let index = slot.0 >> (9 * (level - 1));
+            let index = slot.0 >> (LEVEL_BITS * (level - 1));
             table = match self.load(table, level, index)? {
                 Word::Table(child) => child,
                 _ => {

@@ -42,6 +42,8 @@
 mod error;
 mod units;
 
+mod primitives;
+
 mod layout;
 mod medium;
 mod persist;
@@ -71,6 +73,9 @@ mod zero;
 
 #[cfg(feature = "sim")]
 pub mod sim;
+
+#[cfg(all(test, loom))]
+mod models;
 
 pub use allocator::Space;
 pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};

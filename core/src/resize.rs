@@ -6,11 +6,11 @@
 //!    entry touched, and waits for it, or the fault finds the new length.
 //! 3. Bytes behind the end are zeros, up to the end of the last page.
 
-use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::extent_map::VOLUME_BYTES_MAX;
+use crate::primitives::atomic::{Ordering, fence};
 use crate::units::{LogicalRange, PAGE};
 use crate::volume::VolumeShared;
 

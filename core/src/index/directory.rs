@@ -5,16 +5,16 @@
 //!    tables are made when the first slot of the node is used at 4 KiB.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::table::Table;
 use crate::entry::SlotWord;
 use crate::epoch::{EpochCell, Pin};
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::SlotNo;
 
-/// Children of a directory, and slots of a node.
-const FANOUT: usize = 512;
+/// Children of a directory, and slots of a node. A model checker would look at every word of a node.
+const FANOUT: usize = if cfg!(any(loom, shuttle)) { 4 } else { 512 };
 
 pub(super) struct Directory {
     /// One for each 512 GiB.
@@ -29,7 +29,7 @@ pub(super) struct Node {
     words: [AtomicU64; FANOUT],
     /// A bit for each slot with a dirty entry; set under any lock in the slot, cleared under the
     /// lock of the whole slot.
-    dirty: [AtomicU64; FANOUT / 64],
+    dirty: [AtomicU64; FANOUT.div_ceil(64)],
     tables: OnceLock<Box<[EpochCell<Table>]>>,
 }
 
