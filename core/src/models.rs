@@ -255,12 +255,12 @@ fn sync(on: &Fixture) {
 
 #[test]
 fn an_upgrade_loses_no_store_to_a_page() {
-    upgrade_beside(3, [store_in_page, upgrade], [7, 1, 0]);
+    upgrade_beside(2, [store_in_page, upgrade], [7, 1, 0]);
 }
 
 #[test]
 fn an_upgrade_loses_no_store_to_a_hole() {
-    upgrade_beside(3, [store_in_hole, upgrade], [7, 0, 3]);
+    upgrade_beside(2, [store_in_hole, upgrade], [7, 0, 3]);
 }
 
 #[test]
