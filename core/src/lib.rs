@@ -74,6 +74,8 @@ mod zero;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+#[cfg(all(test, shuttle))]
+mod mixes;
 #[cfg(all(test, loom))]
 mod models;
 
