@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::extent_map::{Digest, Extent, ExtentMap, Owned, ROOT_LEVEL, WORDS, Word};
+use crate::extent_map::{Digest, Extent, ExtentMap, LEVEL_BITS, Owned, ROOT_LEVEL, WORDS, Word};
 use crate::layout::{STATE_CLEAN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode, Target};
 use crate::resize::check_len;
@@ -182,8 +182,8 @@ impl Examiner {
         len_bytes: u64,
         digest: &mut Digest,
     ) {
-        let who =
-            format!("table of level {level}, from slot {}", first_index >> (9 * level.max(1) - 9));
+        let start = (first_index << (LEVEL_BITS * level)) * PAGE;
+        let who = format!("table of level {level} for {start:#x}");
         if !self.own(Owned::Table(table), who) {
             return;
         }
@@ -208,7 +208,7 @@ impl Examiner {
                     continue;
                 }
             };
-            let logical = LogicalPage(index << (9 * level));
+            let logical = LogicalPage(index << (LEVEL_BITS * level));
             self.extent(Extent { logical, physical, size }, len_bytes);
             digest.take(Owned::Extent(Extent { logical, physical, size }));
         }

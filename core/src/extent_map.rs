@@ -34,11 +34,13 @@ use crate::persist::{
     fence, fence_all, flush_range, load_word, store_lines, store_word, store_words,
 };
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
 pub(crate) const WORDS: u64 = PAGES_PER_HUGE;
+/// Bits of an index that choose the word in a table.
+pub(crate) const LEVEL_BITS: u32 = WORDS.ilog2();
 /// Locks over the words of slots, so that faults side by side do not wait for each other's fence.
 const SHARDS: usize = 16;
 /// The level of the root table; its words stand for 512 GiB each.
@@ -112,8 +114,7 @@ impl ExtentMap {
     ) -> Self {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
         let changing = std::array::from_fn(|_| Mutex::new(()));
-        let known =
-            bytemuck::allocation::zeroed_slice_box((VOLUME_BYTES_MAX / HUGE / WORDS) as usize);
+        let known = bytemuck::allocation::zeroed_slice_box(WORDS.pow(ROOT_LEVEL - 1) as usize);
         let (sealed, upper) = (AtomicBool::new(false), Mutex::new(()));
         Self { medium, allocator, seed, root, changing, sealed, upper, known }
     }
@@ -160,7 +161,7 @@ impl ExtentMap {
         }
         let mut table = self.root;
         for level in (1..=ROOT_LEVEL).rev() {
-            match self.load(table, level, slot.0 >> (9 * (level - 1)))? {
+            match self.load(table, level, slot.0 >> (LEVEL_BITS * (level - 1)))? {
                 Word::Table(child) if level > 1 => table = child,
                 word => return Ok(word),
             }
@@ -304,7 +305,7 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         mapped: &mut Vec<SlotNo>,
     ) -> Result<()> {
-        let shift = 9 * (level - 1);
+        let shift = LEVEL_BITS * (level - 1);
         let first = (slots.start().0 >> shift).max(first_index);
         let last = (slots.end().0 >> shift).min(first_index + WORDS - 1);
         for index in first..=last {
@@ -470,7 +471,7 @@ impl ExtentMap {
     ) -> Result<()> {
         visit(Owned::Table(table))?;
         for index in first_index..first_index + WORDS {
-            let logical = LogicalPage(index << (9 * level));
+            let logical = LogicalPage(index << (LEVEL_BITS * level));
             match self.load(table, level, index)? {
                 Word::Hole => {}
                 Word::Page(physical) => {
@@ -517,7 +518,7 @@ impl ExtentMap {
         let _upper = self.upper.lock();
         let mut table = self.root;
         for level in (2..=ROOT_LEVEL).rev() {
-            let index = slot.0 >> (9 * (level - 1));
+            let index = slot.0 >> (LEVEL_BITS * (level - 1));
             table = match self.load(table, level, index)? {
                 Word::Table(child) => child,
                 _ => {
@@ -667,6 +668,7 @@ fn damaged(offset: Offset, detail: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::HUGE;
 
     #[test]
     fn an_extent_past_the_end_of_its_volume_is_damage() {

@@ -140,7 +140,8 @@ impl VolumeShared {
     fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
         let wanted = range.slots();
         let mut slots: Vec<SlotInfo> = Vec::new();
-        self.map.walk(&mut |_| Ok(()), &mut |extent| {
+        self.map.walk(&mut |owned| {
+            let Owned::Extent(extent) = owned else { return Ok(()) };
             let slot = extent.logical.slot();
             let last = slots.last_mut().filter(|last| last.slot == slot);
             match (extent.size, last.map(|last| &mut last.extents)) {

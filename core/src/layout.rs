@@ -7,6 +7,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::units::HUGE;
+
 #[cfg(target_endian = "big")]
 compile_error!("the format is little-endian and is read in place");
 
@@ -26,7 +28,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"DAXITE\r\n";
 pub(crate) const FORMAT_VERSION: u32 = 2;
 /// Where the two copies of the superblock stand, in bytes: one in each of the first two huge
 /// pages, so that losing either huge page to a media error leaves the other copy.
-pub(crate) const SUPERBLOCK_OFFSETS: [u64; 2] = [0, 2 << 20];
+pub(crate) const SUPERBLOCK_OFFSETS: [u64; 2] = [0, HUGE];
 /// Volumes that fit the table of a superblock.
 pub(crate) const VOLUMES_MAX: usize = 60;
 /// Longest volume name, in bytes of UTF-8.

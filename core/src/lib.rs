@@ -42,6 +42,8 @@
 mod error;
 mod units;
 
+mod primitives;
+
 mod layout;
 mod medium;
 mod persist;
@@ -75,6 +77,11 @@ mod zero;
 pub mod sim;
 #[cfg(test)]
 mod state_table;
+
+#[cfg(all(test, shuttle))]
+mod mixes;
+#[cfg(all(test, loom))]
+mod models;
 
 pub use allocator::Space;
 pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};

@@ -9,10 +9,7 @@
 //! `docs/DAX.md` has the protocol behind it. Knows nothing of what the bytes mean.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use crate::counters::Access;
 use crate::error::{Error, Result};
@@ -24,6 +21,8 @@ use crate::index::EntryIndex;
 use crate::inspect::VolumeStats;
 use crate::pins::PinTable;
 use crate::pool::PoolShared;
+use crate::primitives::Mutex;
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::{ExtentSize, HUGE, HugeNo, LINE, LogicalRange, Offset, PAGE, PageNo};
 use crate::upgrade::UpgradeReport;
 
@@ -38,7 +37,7 @@ pub(crate) struct VolumeShared {
     pub index: EntryIndex,
     pub pins: PinTable,
     /// Where the last huge page was given; the next one is looked for behind it.
-    huge_goal: AtomicU64,
+    huge_goal: std::sync::atomic::AtomicU64,
 }
 
 /// A sparse space of bytes in a pool, by name. Cheap to clone; every clone is the same volume.
@@ -91,7 +90,7 @@ impl VolumeShared {
             map,
             index,
             pins: PinTable::default(),
-            huge_goal: AtomicU64::new(0),
+            huge_goal: std::sync::atomic::AtomicU64::new(0),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::directory::{Directory, Place};
@@ -10,6 +9,7 @@ use super::locked::{LockedEntries, LockedHuge, LockedPage, LockedSlot};
 use crate::counters::Counters;
 use crate::entry::{DRAINING, Entry, INSIDE_ONE, LOCKED, SlotState, SlotWord};
 use crate::epoch::{Pin, pin};
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, SlotNo};
 use crate::wait::{self, WAITERS};
 
