@@ -7,11 +7,11 @@
 //! 3. Bytes behind the end are zeros, up to the end of the last slot. Its huge page, if it has one,
 //!    goes when the end moves to its start or before it.
 
-use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::extent_map::VOLUME_BYTES_MAX;
+use crate::primitives::atomic::{Ordering, fence};
 use crate::punch::up_to_slot_end;
 use crate::units::LogicalRange;
 use crate::volume::VolumeShared;
