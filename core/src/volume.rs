@@ -295,7 +295,8 @@ impl Volume {
     /// in part, and part of a huge page, are zeroed in place.
     ///
     /// # Durability
-    /// Durable when it returns; a crash in between leaves each page either as it was or punched.
+    /// Durable when it returns. A crash in between leaves each 4 KiB extent that the range covers
+    /// whole as it was or punched; of what is zeroed in place, each byte as it was or zero.
     ///
     /// # Errors
     /// [`Error::Busy`] while a guard or handle is alive in the range: nothing is changed, unless
@@ -310,7 +311,7 @@ impl Volume {
     /// Zeroes `range` and keeps its extents; holes stay holes.
     ///
     /// # Durability
-    /// As [`Volume::punch`].
+    /// Durable when it returns; a crash in between leaves each byte as it was or zero.
     ///
     /// # Errors
     /// As [`Volume::punch`].
@@ -324,8 +325,8 @@ impl Volume {
     /// what is added reads as zeros.
     ///
     /// # Durability
-    /// Durable when it returns. A crash while it is made shorter leaves the old length, and each
-    /// page behind the new end as it was or a hole.
+    /// Durable when it returns. A crash in between leaves the old length or the new one; with the old
+    /// one, what was to be cut off is as a crash in [`Volume::punch`] leaves it.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a length of 0 or over 256 TiB, [`Error::Busy`] while a guard

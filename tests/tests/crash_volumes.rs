@@ -4,9 +4,9 @@
 //! Method: random operations on volumes of a recorded pool, and upgrades of slots that were made for
 //! it. Before every fence, and around every operation, the images that a power failure could leave
 //! are made (all of them where they are few, else extremes and samples), opened, and compared with
-//! what was acknowledged; of the operation under way any byte may be there or not. What an image
-//! names must not be free in the pool that goes on: it would be given away while a crash still leads
-//! back to it. A failure prints the seed, the fence and the image's choice, which replay it:
+//! what was acknowledged; of the operation under way any byte may be there or not, and of a punch each
+//! 4 KiB extent that it covers whole. What an image names must not be free in the pool that goes on:
+//! it would be given away while a crash still leads back to it. A failure prints the seed, the fence and the image's choice, which replay it:
 //! `DAXITE_CRASH_SEED=N cargo test -p daxite-tests --test crash_volumes`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use daxite_core::sim::{CrashPoint, Recorder};
-use daxite_core::{Error, HUGE, LogicalRange, PAGE, PAGES_PER_HUGE, Pool, Volume};
+use daxite_core::{Error, ExtentSize, HUGE, LogicalRange, PAGE, PAGES_PER_HUGE, Pool, Volume};
 use daxite_tests::{Model, Random, check_space, crash_seed};
 use parking_lot::Mutex;
 
@@ -26,6 +26,8 @@ type Models = BTreeMap<String, Model>;
 struct Expectation {
     acknowledged: Models,
     under_way: Option<Models>,
+    /// 4 KiB extents that a punch under way covers whole, by volume and page: as they were or gone.
+    punched_whole: Vec<(String, u64)>,
 }
 
 const SLOTS: u64 = 3;
@@ -104,6 +106,10 @@ fn compare(pool: &Pool, expectation: &Expectation) -> Result<(), String> {
             Some(volume) => {
                 let either = [old.or(new), new.or(old)].map(|model| model.expect("one of both"));
                 compare_volume(&volume, either).map_err(|what| format!("volume {name}: {what}"))?;
+                let of_this = expectation.punched_whole.iter().filter(|(of, _)| of == name);
+                for (_, page) in of_this {
+                    is_one_of(&volume, *page, either)?;
+                }
             }
         }
     }
@@ -135,6 +141,15 @@ fn compare_volume(volume: &Volume, either: [&Model; 2]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A page is as one of both has it, not a mix.
+fn is_one_of(volume: &Volume, page: u64, either: [&Model; 2]) -> Result<(), String> {
+    let mut bytes = vec![0; PAGE as usize];
+    volume.read(page * PAGE, &mut bytes).map_err(|error| error.to_string())?;
+    let is_this = |model: &&Model| model.read(range(page * PAGE, PAGE)) == bytes;
+    let is_whole = either.iter().any(is_this);
+    is_whole.then_some(()).ok_or_else(|| format!("page {page} of {} is torn", volume.name()))
 }
 
 /// When a slot is upgraded whose bytes were stored and not synced.
@@ -185,7 +200,7 @@ impl Run {
         self.expectation.lock().under_way = Some(after.clone());
         self.recorder.crash_point();
         let result = act();
-        *self.expectation.lock() = Expectation { acknowledged: after, under_way: None };
+        *self.expectation.lock() = Expectation { acknowledged: after, ..Expectation::default() };
         self.recorder.crash_point();
         result
     }
@@ -221,6 +236,15 @@ impl Run {
     }
 
     fn punch(&self, volume: &Volume, part: LogicalRange) {
+        let pages = volume.extents(part).unwrap().into_iter();
+        let pages = pages.filter(|extent| extent.size == ExtentSize::Page).flat_map(|extent| {
+            let first = extent.logical.start / PAGE;
+            first..first + extent.logical.len_bytes / PAGE
+        });
+        let end = part.start + part.len_bytes;
+        let whole = pages.filter(|page| part.start <= page * PAGE && (page + 1) * PAGE <= end);
+        let whole = whole.map(|page| (volume.name().to_string(), page));
+        self.expectation.lock().punched_whole = whole.collect();
         self.change(volume, |model| model.punch(part), |volume| volume.punch(part).unwrap());
     }
 

@@ -94,6 +94,8 @@ struct Sequence<'a> {
     opened: Option<Opened>,
     model: Model,
     guards: Vec<Held>,
+    /// Whether nothing was asked for that may change the pool since it was closed: it stays clean.
+    is_clean: bool,
     /// Slots of the other volume that were written.
     crowd: Vec<u64>,
     len_max: u64,
@@ -137,6 +139,7 @@ impl<'a> Sequence<'a> {
             opened: Some(Opened::new(pool)),
             model: Model::new(len_bytes),
             guards: Vec::new(),
+            is_clean: false,
             crowd: Vec::new(),
             len_max,
             random,
@@ -208,7 +211,14 @@ impl<'a> Sequence<'a> {
         &self.opened.as_ref().expect("an open pool").volume
     }
 
-    fn other(&self) -> &Volume {
+    /// The volume, for a call that needs the right to change it.
+    fn volume_to_change(&mut self) -> &Volume {
+        self.is_clean = false;
+        self.volume()
+    }
+
+    fn other_to_change(&mut self) -> &Volume {
+        self.is_clean = false;
         &self.opened.as_ref().expect("an open pool").other
     }
 
@@ -295,7 +305,7 @@ impl<'a> Sequence<'a> {
             }
             free += part.len_bytes;
         }
-        let written = match self.volume().write(to.start, bytes) {
+        let written = match self.volume_to_change().write(to.start, bytes) {
             Ok(()) => {
                 assert_eq!(free, to.len_bytes, "a guard was passed over");
                 free
@@ -319,7 +329,7 @@ impl<'a> Sequence<'a> {
         let wanted = self.pick();
         let part = in_first_slot(wanted);
         self.note(format!("map_mut {part:x?}"));
-        let mut guard = match self.volume().map_mut(wanted) {
+        let mut guard = match self.volume_to_change().map_mut(wanted) {
             Ok(guard) => guard,
             Err(Error::Busy { .. }) => {
                 assert!(self.is_pinned(part), "busy without a guard");
@@ -408,7 +418,7 @@ impl<'a> Sequence<'a> {
             _ => {}
         }
         self.note(format!("punch {hit:x?}"));
-        let result = self.volume().punch(hit);
+        let result = self.volume_to_change().punch(hit);
         if !self.was_busy(result, self.is_pinned(hit)) {
             self.model.punch(hit);
         }
@@ -417,7 +427,7 @@ impl<'a> Sequence<'a> {
     fn zero(&mut self) {
         let range = self.pick();
         self.note(format!("zero {range:x?}"));
-        let result = self.volume().zero(range);
+        let result = self.volume_to_change().zero(range);
         if !self.was_busy(result, self.is_pinned(range)) {
             self.model.zero(range);
         }
@@ -439,7 +449,7 @@ impl<'a> Sequence<'a> {
     fn set_len_to(&mut self, new: u64) -> bool {
         let old = self.model.len_bytes();
         self.note(format!("set_len {new:#x}"));
-        let result = self.volume().set_len(new);
+        let result = self.volume_to_change().set_len(new);
         let is_cut = new < old && self.is_pinned(range(new, old - new));
         let was_busy = self.was_busy(result, is_cut);
         if !was_busy {
@@ -473,7 +483,7 @@ impl<'a> Sequence<'a> {
             self.model.slots().into_iter().filter(|slot| slots.contains(slot)).collect();
         let is_huge = |slot: &&u64| matches!(self.model.shape(**slot), Some(Shape::Huge));
         let huge = touched.iter().filter(is_huge).count() as u64;
-        let report = self.volume().upgrade(part, pages_min).unwrap();
+        let report = self.volume_to_change().upgrade(part, pages_min).unwrap();
         let refused: u64 = Refusal::ALL.iter().map(|&reason| report.refusals(reason)).sum();
         self.seen.no_huge_page += report.refusals(Refusal::NoHugePage);
         assert_eq!(report.already_huge, huge, "{report:?}");
@@ -496,12 +506,12 @@ impl<'a> Sequence<'a> {
         self.note("crowd".to_string());
         let mut slot = self.crowd.last().map_or(0, |last| last + 1);
         while self.pool().space().free_huge_pages > 0 {
-            self.other().write(slot * HUGE, &[1]).unwrap();
+            self.other_to_change().write(slot * HUGE, &[1]).unwrap();
             self.crowd.push(slot);
             slot += 1;
         }
         let bytes = vec![2; (self.random.below(200) * PAGE + 1) as usize];
-        match self.other().write(slot * HUGE, &bytes) {
+        match self.other_to_change().write(slot * HUGE, &bytes) {
             Ok(()) => {}
             Err(error) => self.check_full(&error, bytes.len() as u64),
         }
@@ -514,7 +524,7 @@ impl<'a> Sequence<'a> {
             if !self.crowd.is_empty() {
                 let at = self.random.below(self.crowd.len() as u64) as usize;
                 let slot = self.crowd.remove(at);
-                self.other().punch(range(slot * HUGE, HUGE)).unwrap();
+                self.other_to_change().punch(range(slot * HUGE, HUGE)).unwrap();
             }
         }
     }
@@ -531,7 +541,8 @@ impl<'a> Sequence<'a> {
         }
         drop(opened);
         let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
-        assert_eq!(pool.info().was_clean, is_closed);
+        self.is_clean |= is_closed;
+        assert_eq!(pool.info().was_clean, self.is_clean);
         self.opened = Some(Opened::new(pool));
         assert_eq!(self.volume().len_bytes(), self.model.len_bytes());
     }

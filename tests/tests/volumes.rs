@@ -346,37 +346,6 @@ fn slots_say_what_answers_for_them_and_what_is_dirty() {
 }
 
 #[test]
-fn threads_that_fault_the_same_slots_lose_no_tag() {
-    // The property of xfstests generic/340: racing faults on the same pages keep every store.
-    for pool_bytes in [4 << 20, 64 << 20] {
-        let (pool, volume) = volume_in_memory(pool_bytes);
-        let pages = 400;
-        std::thread::scope(|scope| {
-            for thread in 0..4u64 {
-                let volume = &volume;
-                scope.spawn(move || {
-                    for page in 0..pages {
-                        let start = page * PAGE + thread * 8;
-                        let mut guard = volume.map_mut(range(start, 8)).unwrap();
-                        guard.copy_from_slice(&(page ^ thread << 32).to_le_bytes());
-                        drop(guard);
-                        let _ = volume.map(range(start, 8)).unwrap()[0];
-                    }
-                });
-            }
-        });
-        for page in 0..pages {
-            for thread in 0..4u64 {
-                let guard = volume.map(range(page * PAGE + thread * 8, 8)).unwrap();
-                assert_eq!(*guard, (page ^ thread << 32).to_le_bytes());
-            }
-        }
-        volume.check();
-        assert_eq!(pool.space().reserved_pages, 0);
-    }
-}
-
-#[test]
 fn faults_and_punches_of_one_slot_race_and_end() {
     for pool_bytes in [4 << 20, 16 << 20] {
         let (pool, volume) = volume_in_memory(pool_bytes);
