@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Create(CreateArgs),
     /// Show what a pool is, holds and runs on
     Info(PoolArg),
+    /// Look for damage, and name all of it
+    Check(PoolArg),
     /// Draw a pool and its volumes, one cell per 2 MiB
     Map {
         #[command(flatten)]

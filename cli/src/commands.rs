@@ -1,6 +1,7 @@
 //! The commands, one file each. Those that the shell has too take an open [`Session`] and their
 //! own arguments; this file opens the pool for them.
 
+pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod dump;
 pub(crate) mod info;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Outcome<()> {
     match command {
         Command::Create(args) => create::run(&args, out),
         Command::Info(pool) => Session::run(&pool.path, Read, |pool| info::run(pool, out)),
+        Command::Check(pool) => check::run(&pool.path, out),
         Command::Map { pool, map } => map::run(&Layer::open(&pool.path)?, &map, out),
         Command::Keyspaces(pool) => {
             Session::run(&pool.path, Read, |pool| keyspaces::run(pool, out))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::entry::{Entry, EntryCounts};
 use crate::error::Result;
-use crate::extent_map::Word;
+use crate::extent_map::{Owned, Word};
 use crate::index::{Found, Need};
 use crate::units::{ExtentSize, LogicalPage, LogicalRange, Offset, PAGE, SlotNo};
 use crate::volume::{Volume, VolumeShared};
@@ -115,14 +115,11 @@ impl Volume {
 impl VolumeShared {
     pub(crate) fn stats(&self) -> Result<VolumeStats> {
         let (mut table_pages, mut huge_extents, mut page_extents) = (0, 0, 0);
-        let mut count_table = |_| {
-            table_pages += 1;
-            Ok(())
-        };
-        self.map.walk(&mut count_table, &mut |extent| {
-            match extent.size {
-                ExtentSize::Huge => huge_extents += 1,
-                ExtentSize::Page => page_extents += 1,
+        self.map.walk(&mut |owned| {
+            match owned {
+                Owned::Table(_) => table_pages += 1,
+                Owned::Extent(extent) if extent.size == ExtentSize::Huge => huge_extents += 1,
+                Owned::Extent(_) => page_extents += 1,
             }
             Ok(())
         })?;
@@ -143,7 +140,8 @@ impl VolumeShared {
     fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
         let wanted = range.slots();
         let mut slots: Vec<SlotInfo> = Vec::new();
-        self.map.walk(&mut |_| Ok(()), &mut |extent| {
+        self.map.walk(&mut |owned| {
+            let Owned::Extent(extent) = owned else { return Ok(()) };
             let slot = extent.logical.slot();
             let last = slots.last_mut().filter(|last| last.slot == slot);
             match (extent.size, last.map(|last| &mut last.extents)) {
@@ -180,14 +178,13 @@ impl VolumeShared {
             assert_eq!(*sizes, size, "entries of both sizes in {slot:?}");
         });
         let len_bytes = self.len_bytes();
-        let inside = |extent: crate::extent_map::Extent| {
-            assert!(
-                extent.logical.0 * ExtentSize::Page.bytes() < len_bytes,
-                "an extent past the end"
-            );
+        let inside = &mut |owned| {
+            if let Owned::Extent(extent) = owned {
+                assert!(extent.logical.0 * PAGE < len_bytes, "an extent past the end");
+            }
             Ok(())
         };
-        self.map.walk(&mut |_| Ok(()), &mut { inside }).expect("words that verify");
+        self.map.walk(inside).expect("words that verify");
     }
 
     pub(crate) fn entries(&self) -> EntryCounts {

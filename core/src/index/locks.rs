@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::directory::{Directory, Place};
@@ -10,6 +9,7 @@ use super::locked::{LockedEntries, LockedHuge, LockedPage, LockedSlot};
 use crate::counters::Counters;
 use crate::entry::{DRAINING, Entry, INSIDE_ONE, LOCKED, SlotState, SlotWord};
 use crate::epoch::{Pin, pin};
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, SlotNo};
 use crate::wait::{self, WAITERS};
 
@@ -116,7 +116,9 @@ impl EntryIndex {
                 SlotState::Table { inside } if inside > 0 => {
                     if place.exchange(seen, seen.0 | DRAINING) {
                         let drained = self.drain(place, deadline);
-                        return drained.then_some(LockedSlot { index: self, place });
+                        // Not `then_some`: a lock that was not had must not be made, since it would
+                        // be given back.
+                        return drained.then(|| LockedSlot { index: self, place });
                     }
                 }
                 _ => {
