@@ -10,10 +10,9 @@ use std::path::Path;
 use daxite_core::{CreateOptions, ExtentSize, FallbackReason, HUGE, Pool, SlotNo};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args_os().nth(1) {
-        Some(path) => run(path.as_ref()),
-        None => run(&tempfile::tempdir()?.path().join("huge.pool")),
-    }
+    let folder = tempfile::tempdir()?;
+    let path = std::env::args_os().nth(1);
+    run(&path.map_or_else(|| folder.path().join("huge.pool"), Into::into))
 }
 
 fn run(path: &Path) -> Result<(), Box<dyn Error>> {
@@ -43,13 +42,10 @@ fn run(path: &Path) -> Result<(), Box<dyn Error>> {
     let report = volume.upgrade(slot.range(), 512)?;
     println!("upgraded: {} in place, {} by relocation", report.in_place, report.relocated);
     assert_eq!(report.relocated, 1);
-    let bytes = volume.map(slot.range())?;
-    assert!(bytes.len() as u64 == HUGE && bytes.iter().all(|&byte| byte == 0xab));
-    drop(bytes);
+    assert!(volume.map(slot.range())?.iter().eq(&[0xab; HUGE as usize]));
 
     let counts = pool.fault_counts();
-    println!("{} extents of 2 MiB allocated", counts.allocated_huge);
-    println!("{} pages of 4 KiB allocated", counts.allocated_pages);
+    println!("allocated: {} of 2 MiB, {} of 4 KiB", counts.allocated_huge, counts.allocated_pages);
     for reason in FallbackReason::ALL {
         println!("{:>4} fell back to 4 KiB: {reason}", counts.fallbacks(reason));
     }

@@ -9,14 +9,12 @@ use std::path::Path;
 use daxite_core::{CreateOptions, HUGE, LogicalRange, OpenOptions, Pool, SlotNo, Volume};
 
 const LEN: u64 = 1 << 37;
-/// Far from each other, so that each gets an extent of its own.
 const INDICES: [u64; 4] = [0, 1_000_000, 50_000_000_000, LEN - 1];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args_os().nth(1) {
-        Some(path) => run(path.as_ref()),
-        None => run(&tempfile::tempdir()?.path().join("sparse.pool")),
-    }
+    let folder = tempfile::tempdir()?;
+    let path = std::env::args_os().nth(1);
+    run(&path.map_or_else(|| folder.path().join("sparse.pool"), Into::into))
 }
 
 fn run(path: &Path) -> Result<(), Box<dyn Error>> {
@@ -25,7 +23,7 @@ fn run(path: &Path) -> Result<(), Box<dyn Error>> {
         let pool = Pool::create(path, &options)?;
         let doubles = pool.create_volume("doubles", LEN * 8)?;
         for index in INDICES {
-            doubles.write(index * 8, &double(index).to_le_bytes())?; // durable when it returns
+            doubles.write(index * 8, &(2 * index).to_le_bytes())?; // durable when it returns
         }
         pool.close()?;
     }
@@ -33,13 +31,12 @@ fn run(path: &Path) -> Result<(), Box<dyn Error>> {
     let pool = Pool::open(path, &OpenOptions::default())?;
     let doubles = pool.volume("doubles")?.ok_or("this pool is not from this example")?;
     for index in INDICES {
-        println!("doubles[{index}] = {}", get(&doubles, index)?);
-        assert_eq!(get(&doubles, index)?, double(index));
+        assert_eq!(get(&doubles, index)?, 2 * index, "as before it was closed");
     }
     assert_eq!(get(&doubles, 123)?, 0, "never written, so it is zero");
     for extent in doubles.extents(LogicalRange::new(0, doubles.len_bytes()))? {
-        let (from, kib) = (extent.logical.start / 8, extent.logical.len_bytes >> 10);
-        println!("index {from:>12}: {kib} KiB at {} of the pool", extent.physical);
+        let (first, numbers) = (extent.logical.start / 8, extent.logical.len_bytes / 8);
+        println!("{numbers} numbers from {first:>12} on are at {} of the pool", extent.physical);
     }
 
     // Punching gives an extent back, durably; what was in it is zero again.
@@ -47,12 +44,8 @@ fn run(path: &Path) -> Result<(), Box<dyn Error>> {
     doubles.punch(SlotNo(last * 8 / HUGE).range())?;
     println!("punched: {} pages are free, {free} were", pool.space().free_pages);
     assert_eq!((get(&doubles, last)?, pool.space().free_pages > free), (0, true));
-    doubles.write(last * 8, &double(last).to_le_bytes())?;
+    doubles.write(last * 8, &(2 * last).to_le_bytes())?;
     Ok(pool.close()?)
-}
-
-fn double(index: u64) -> u64 {
-    2 * index
 }
 
 fn get(array: &Volume, index: u64) -> daxite_core::Result<u64> {
@@ -64,7 +57,5 @@ fn get(array: &Volume, index: u64) -> daxite_core::Result<u64> {
 #[test]
 fn it_runs_on_a_new_pool_and_again_on_that_pool() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pool");
-    run(&path).unwrap();
-    run(&path).unwrap();
+    (0..2).for_each(|_| run(&folder.path().join("pool")).unwrap());
 }

@@ -3,6 +3,7 @@
 //! Whatever has more cells than a screen is drawn smaller: a cell then stands for several. JSON
 //! has the same as runs, in full.
 
+mod picture;
 mod pool;
 mod volume;
 
@@ -44,7 +45,7 @@ pub(crate) fn run(layer: &Layer, args: &MapArgs, out: &mut Out) -> Outcome<()> {
     }
     let width = |fits: fn() -> usize| args.width.map_or_else(fits, usize::from);
     pool::draw(&uses, width(pool::cells_that_fit), out)?;
-    volume::draw(&volumes, width(volume::cells_that_fit), out)
+    picture::draw(&volumes, width(picture::cells_that_fit), out)
 }
 
 /// Draws the pool alone as part of a larger output, indented by two cells.
