@@ -133,6 +133,35 @@ fn page_parts(range: LogicalRange) -> [LogicalRange; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pool;
+    use crate::index::LockedPage;
+    use crate::units::SlotNo;
+
+    /// A scan that met a locked entry waited for it, and then went on behind it: number 27 of
+    /// docs/decisions/0007-kernel-dax-bugs.md.
+    #[test]
+    fn a_range_is_punched_whole_though_an_entry_in_its_middle_was_locked() {
+        let pool = Pool::in_memory(4 << 20).unwrap();
+        let volume = pool.create_volume("v", 4 * HUGE).unwrap();
+        for slot in 0..4 {
+            volume.write(slot * HUGE + 90 * PAGE, &[1; 21 * PAGE as usize]).unwrap();
+        }
+        let index = &volume.shared.index;
+        std::thread::scope(|scope| {
+            let LockedPage::Page(held) = index.lock_page(LogicalPage(512 + 100)) else {
+                panic!("a 2 MiB mapping")
+            };
+            let punch = scope.spawn(|| volume.punch(LogicalRange::new(0, 4 * HUGE)));
+            while !index.has_sleepers(SlotNo(1)) {
+                std::thread::yield_now();
+            }
+            drop(held);
+            punch.join().unwrap().unwrap();
+        });
+        assert_eq!(volume.extents(LogicalRange::new(0, 4 * HUGE)).unwrap(), []);
+        assert_eq!(pool.entry_counts(), Default::default());
+        pool.check();
+    }
 
     #[test]
     fn a_range_is_its_whole_pages_and_the_parts_beside_them() {
