@@ -280,6 +280,7 @@ impl Examiner {
 mod tests {
     use super::*;
     use crate::allocator::{Allocator, Goal};
+    use crate::extent_map::ALL_SLOTS;
     use crate::persist::{fence, load_word, store_lines, store_word};
     use crate::units::{HUGE, HugeNo, SlotNo};
     use std::sync::Arc;
@@ -318,7 +319,7 @@ mod tests {
         superblock.volumes[0].len_bytes = 601 * HUGE;
         superblock::create(&medium, &mut superblock).unwrap();
         let mut tables = Vec::new();
-        map.walk(&mut |owned| {
+        map.walk(ALL_SLOTS, &mut |owned| {
             if let Owned::Table(table) = owned {
                 tables.push(table);
             }

@@ -45,6 +45,9 @@ pub(crate) const LEVEL_BITS: u32 = WORDS.ilog2();
 const SHARDS: usize = 16;
 /// The level of the root table; its words stand for 512 GiB each.
 pub(crate) const ROOT_LEVEL: u32 = 3;
+/// Every slot that four levels reach.
+pub(crate) const ALL_SLOTS: RangeInclusive<SlotNo> =
+    SlotNo(0)..=SlotNo((1 << (LEVEL_BITS * ROOT_LEVEL)) - 1);
 /// Longest logical space: 256 TiB, what four levels reach.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 48;
 
@@ -305,10 +308,7 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         mapped: &mut Vec<SlotNo>,
     ) -> Result<()> {
-        let shift = LEVEL_BITS * (level - 1);
-        let first = (slots.start().0 >> shift).max(first_index);
-        let last = (slots.end().0 >> shift).min(first_index + WORDS - 1);
-        for index in first..=last {
+        for index in indices(slots, level, first_index) {
             match self.load(table, level, index)? {
                 Word::Hole => {}
                 Word::Table(child) if level > 1 => {
@@ -378,13 +378,18 @@ impl ExtentMap {
         replaced.map(|()| table)
     }
 
-    /// Calls `visit` for everything that the map owns, in logical order. It must not change the map.
+    /// Calls `visit` for everything that the map owns in `slots`, tables above them included, in
+    /// logical order. It must not change the map.
     ///
     /// # Errors
     /// [`Error::Corrupt`] where a word does not verify; what the visitor returns.
-    pub(crate) fn walk(&self, visit: &mut dyn FnMut(Owned) -> Result<()>) -> Result<()> {
+    pub(crate) fn walk(
+        &self,
+        slots: RangeInclusive<SlotNo>,
+        visit: &mut dyn FnMut(Owned) -> Result<()>,
+    ) -> Result<()> {
         let _all = self.lock_all();
-        self.walk_table(self.root, ROOT_LEVEL, 0, visit)
+        self.walk_table(self.root, ROOT_LEVEL, 0, &slots, visit)
     }
 
     /// Takes every page of the map, of a volume of `len_bytes`, from the allocator, as their owner.
@@ -395,7 +400,7 @@ impl ExtentMap {
     /// the end of the volume.
     pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<u64> {
         let mut digest = Digest::default();
-        self.walk(&mut |owned| {
+        self.walk(ALL_SLOTS, &mut |owned| {
             let run = owned.run();
             if let Owned::Extent(extent) = owned
                 // The last one may reach past the end: the volume was cut in the middle of it.
@@ -424,7 +429,7 @@ impl ExtentMap {
         // ORDERING: Relaxed; read and written under the locks of `changing`.
         self.sealed.store(true, Ordering::Relaxed);
         let mut digest = Digest::default();
-        self.walk_table(self.root, ROOT_LEVEL, 0, &mut |owned| {
+        self.walk_table(self.root, ROOT_LEVEL, 0, &ALL_SLOTS, &mut |owned| {
             digest.take(owned);
             Ok(())
         })?;
@@ -439,7 +444,7 @@ impl ExtentMap {
     /// [`Error::Corrupt`] where a word does not verify; [`Error::Io`].
     pub(crate) fn persist_tables(&self) -> Result<()> {
         let mut flushed = Vec::new();
-        self.walk(&mut |owned| {
+        self.walk(ALL_SLOTS, &mut |owned| {
             if let Owned::Table(table) = owned {
                 flushed.push(flush_range(&self.medium, ByteRange::new(table.offset(), PAGE)));
             }
@@ -454,7 +459,7 @@ impl ExtentMap {
     /// [`Error::Corrupt`] where a word does not verify; nothing is freed.
     pub(crate) fn release_pages(self) -> Result<()> {
         let mut runs = Vec::new();
-        self.walk(&mut |owned| {
+        self.walk(ALL_SLOTS, &mut |owned| {
             runs.push(owned.run());
             Ok(())
         })?;
@@ -467,10 +472,11 @@ impl ExtentMap {
         table: PageNo,
         level: u32,
         first_index: u64,
+        slots: &RangeInclusive<SlotNo>,
         visit: &mut dyn FnMut(Owned) -> Result<()>,
     ) -> Result<()> {
         visit(Owned::Table(table))?;
-        for index in first_index..first_index + WORDS {
+        for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
             match self.load(table, level, index)? {
                 Word::Hole => {}
@@ -480,7 +486,9 @@ impl ExtentMap {
                 Word::Huge(physical) => {
                     visit(Owned::Extent(Extent { logical, physical, size: ExtentSize::Huge }))?;
                 }
-                Word::Table(child) => self.walk_table(child, level - 1, index * WORDS, visit)?,
+                Word::Table(child) => {
+                    self.walk_table(child, level - 1, index * WORDS, slots, visit)?;
+                }
             }
         }
         Ok(())
@@ -651,6 +659,14 @@ impl Digest {
     pub(crate) fn finish(self) -> u64 {
         self.0.digest()
     }
+}
+
+/// The words of a table of `level` that stand for something in `slots`; its first word is number
+/// `first_index` of the level.
+fn indices(slots: &RangeInclusive<SlotNo>, level: u32, first_index: u64) -> RangeInclusive<u64> {
+    let (start, end) = (slots.start().first_page().0, slots.end().first_page().0 + WORDS - 1);
+    let shift = LEVEL_BITS * level;
+    (start >> shift).max(first_index)..=(end >> shift).min(first_index + WORDS - 1)
 }
 
 fn reserve_table(allocator: &Allocator) -> Result<Reserved<'_>> {

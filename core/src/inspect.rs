@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::entry::{Entry, EntryCounts};
 use crate::error::Result;
-use crate::extent_map::{Owned, Word};
+use crate::extent_map::{ALL_SLOTS, Owned, Word};
 use crate::index::{Found, Need};
 use crate::units::{ExtentSize, LogicalPage, LogicalRange, Offset, PAGE, SlotNo};
 use crate::volume::{Volume, VolumeShared};
@@ -115,7 +115,7 @@ impl Volume {
 impl VolumeShared {
     pub(crate) fn stats(&self) -> Result<VolumeStats> {
         let (mut table_pages, mut huge_extents, mut page_extents) = (0, 0, 0);
-        self.map.walk(&mut |owned| {
+        self.map.walk(ALL_SLOTS, &mut |owned| {
             match owned {
                 Owned::Table(_) => table_pages += 1,
                 Owned::Extent(extent) if extent.size == ExtentSize::Huge => huge_extents += 1,
@@ -138,14 +138,12 @@ impl VolumeShared {
     }
 
     fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
-        let wanted = range.slots();
         let mut slots: Vec<SlotInfo> = Vec::new();
-        self.map.walk(&mut |owned| {
+        self.map.walk(range.slots(), &mut |owned| {
             let Owned::Extent(extent) = owned else { return Ok(()) };
             let slot = extent.logical.slot();
             let last = slots.last_mut().filter(|last| last.slot == slot);
             match (extent.size, last.map(|last| &mut last.extents)) {
-                _ if !wanted.contains(&slot) => {}
                 (ExtentSize::Page, Some(SlotExtents::Pages(pages))) => *pages += 1,
                 (size, _) => slots.push(SlotInfo {
                     slot,
@@ -184,7 +182,7 @@ impl VolumeShared {
             }
             Ok(())
         };
-        self.map.walk(inside).expect("words that verify");
+        self.map.walk(ALL_SLOTS, inside).expect("words that verify");
     }
 
     pub(crate) fn entries(&self) -> EntryCounts {

@@ -22,7 +22,7 @@ use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result};
 use crate::examine::Examination;
-use crate::extent_map::{ExtentMap, Owned, VOLUME_BYTES_MAX};
+use crate::extent_map::{ALL_SLOTS, ExtentMap, Owned, VOLUME_BYTES_MAX};
 use crate::inspect::VolumeStats;
 use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
@@ -296,6 +296,8 @@ impl Pool {
         check_name(name)?;
         check_len(len_bytes)?;
         let mut volumes = self.0.volumes.lock();
+        // Again, under the lock that closing holds: a volume that came after would have no digest.
+        shared.require_open()?;
         if volumes.iter().any(|volume| volume.name == name) {
             return Err(Error::InvalidArgument("a volume of this name exists"));
         }
@@ -341,6 +343,7 @@ impl Pool {
         shared.require_open()?;
         shared.require_writable()?;
         let mut volumes = self.0.volumes.lock();
+        shared.require_open()?;
         let Some(index) = volumes.iter().position(|volume| volume.name == name) else {
             return Ok(false);
         };
@@ -573,7 +576,7 @@ impl VolumeShared {
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {
-        self.map.walk(&mut |owned| {
+        self.map.walk(ALL_SLOTS, &mut |owned| {
             let of_huge = &mut uses[owned.run().first.huge().0 as usize];
             match owned {
                 Owned::Table(_) => of_huge.table_pages += 1,

@@ -366,7 +366,7 @@ impl Volume {
     pub fn extents(&self, range: LogicalRange) -> Result<Vec<ExtentInfo>> {
         self.check_open(range)?;
         let mut extents: Vec<ExtentInfo> = Vec::new();
-        self.shared.map.walk(&mut |owned| {
+        self.shared.map.walk(range.slots(), &mut |owned| {
             let Owned::Extent(extent) = owned else { return Ok(()) };
             let start = extent.logical.0 * PAGE;
             let physical = extent.physical.offset();
