@@ -176,6 +176,8 @@ fn fault(criterion: &mut Criterion) {
     group.finish();
 }
 
+type Act = fn(&Volume, SlotNo);
+
 fn append_and_punch(volume: &Volume, slot: SlotNo) {
     drop(volume.map_append(slot.range(), 1).expect("room"));
     volume.punch(slot.range()).expect("not in use");
@@ -188,7 +190,7 @@ fn threads(criterion: &mut Criterion) {
     let volume = pool.create_volume("v", 1 << 40).expect("a volume");
     let mut group = criterion.benchmark_group("threads");
     group.throughput(Throughput::Elements(1));
-    let kinds: [(&str, fn(&Volume, SlotNo)); 2] = [
+    let kinds: [(&str, Act); 2] = [
         ("2 MiB for appending, and punch", append_and_punch),
         ("2 MiB of zeros, and punch", |volume, slot| {
             drop(volume.map_mut(slot.range()).expect("room"));

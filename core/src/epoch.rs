@@ -9,9 +9,10 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crossbeam_epoch::Guard;
+
+use crate::primitives::atomic::{AtomicPtr, Ordering};
 
 /// Keeps everything alive that could be loaded while it lives. Cheap; hold it for one operation,
 /// since space comes back only when no old pin is left.
@@ -50,7 +51,7 @@ pub struct EpochCell<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> EpochCell<T> {
     /// A cell that holds nothing.
-    pub const fn empty() -> Self {
+    pub fn empty() -> Self {
         Self { pointer: AtomicPtr::new(std::ptr::null_mut()), owns: PhantomData }
     }
 
@@ -119,7 +120,8 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
 
 impl<T: Send + Sync + 'static> Drop for EpochCell<T> {
     fn drop(&mut self) {
-        let held = *self.pointer.get_mut();
+        // ORDERING: Relaxed; nobody else has the cell any more.
+        let held = self.pointer.load(Ordering::Relaxed);
         if !held.is_null() {
             Retired(held).release();
         }

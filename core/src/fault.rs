@@ -12,8 +12,6 @@
 //!
 //! Source: `dax_iomap_pmd_fault` and `dax_iomap_pte_fault` of Linux commit 642261ac995e.
 
-use std::sync::atomic::Ordering;
-
 use crate::allocator::{Goal, Reserved};
 use crate::counters::{Access, FallbackReason, FaultOutcome};
 use crate::entry::Entry;
@@ -21,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::extent_map::Word;
 use crate::index::{Found, LockedEntries, LockedHuge, LockedPage, Need};
 use crate::persist::{fence, store_zero_lines};
+use crate::primitives::atomic::{self, Ordering};
 use crate::units::{
     ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE,
     PageNo, PageRun,
@@ -160,7 +159,7 @@ impl VolumeShared {
     /// Resizing).
     fn require_inside(&self, range: LogicalRange) -> Result<()> {
         // ORDERING: SeqCst; pairs with the fence in `Volume::set_len`.
-        std::sync::atomic::fence(Ordering::SeqCst);
+        atomic::fence(Ordering::SeqCst);
         self.check_range(range)
     }
 

@@ -42,6 +42,8 @@
 mod error;
 mod units;
 
+mod primitives;
+
 mod layout;
 mod medium;
 mod persist;
@@ -57,6 +59,7 @@ mod index;
 mod set_once;
 mod wait;
 
+mod examine;
 mod extent;
 mod fault;
 mod guard;
@@ -75,14 +78,20 @@ pub mod sim;
 #[cfg(test)]
 mod state_table;
 
+#[cfg(all(test, shuttle))]
+mod mixes;
+#[cfg(all(test, loom))]
+mod models;
+
 pub use allocator::Space;
 pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};
 pub use entry::EntryCounts;
 pub use epoch::{EpochCell, Pin, pin};
 pub use error::{Error, Result};
+pub use examine::{Examination, Finding, Severity};
 pub use extent::{Appender, Extent};
 pub use guard::{ReadGuard, WriteGuard};
-pub use inspect::VolumeStats;
+pub use inspect::{SlotExtents, SlotInfo, VolumeStats};
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};

@@ -12,9 +12,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::error::{Error, Result};
+use crate::primitives::{Condvar, Mutex, MutexGuard};
 use crate::units::{HUGE, LogicalRange};
 
 /// What the holder of a pin may do.
@@ -82,10 +81,7 @@ impl PinTable {
         sharing: Sharing,
         deadline: Option<Instant>,
     ) -> Result<Pin> {
-        let mut pins = self.shard(range).pins.lock();
-        while pins.conflicts(range, sharing) {
-            self.wait(range, &mut pins, deadline)?;
-        }
+        let mut pins = self.wait_while(range, sharing, deadline)?;
         let number = pins.next_number;
         pins.next_number += 1;
         pins.by_start.insert((range.start, number), (range.len_bytes, sharing));
@@ -121,11 +117,7 @@ impl PinTable {
         range: LogicalRange,
         deadline: Option<Instant>,
     ) -> Result<()> {
-        let mut pins = self.shard(range).pins.lock();
-        while pins.conflicts(range, Sharing::Exclusive) {
-            self.wait(range, &mut pins, deadline)?;
-        }
-        Ok(())
+        self.wait_while(range, Sharing::Exclusive, deadline).map(drop)
     }
 
     /// Whether any pin overlaps `range`, which lies within one slot.
@@ -143,20 +135,25 @@ impl PinTable {
         self.shards.iter().map(|shard| shard.pins.lock().by_start.len()).sum()
     }
 
-    /// Waits until some pin went; an error when `deadline` has passed.
-    fn wait(
+    /// Waits while a pin is in the way of one of `sharing`; an error when `deadline` has passed.
+    fn wait_while(
         &self,
         range: LogicalRange,
-        pins: &mut MutexGuard<'_, Pins>,
-        deadline: Option<Instant>,
-    ) -> Result<()> {
-        match deadline.filter(|deadline| Instant::now() < *deadline) {
-            Some(deadline) => {
-                self.shard(range).unpinned.wait_until(pins, deadline);
-                Ok(())
+        sharing: Sharing,
+        mut deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'_, Pins>> {
+        let shard = self.shard(range);
+        let mut pins = shard.pins.lock();
+        while pins.conflicts(range, sharing) {
+            let Some(until) = deadline else {
+                return Err(Error::Busy { start: range.start, len_bytes: range.len_bytes });
+            };
+            if shard.unpinned.wait_until(&mut pins, until).timed_out() {
+                // Looks once more: the last pin in the way may have gone at that moment.
+                deadline = None;
             }
-            None => Err(Error::Busy { start: range.start, len_bytes: range.len_bytes }),
         }
+        Ok(pins)
     }
 
     fn shard(&self, range: LogicalRange) -> &Shard {

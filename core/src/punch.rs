@@ -26,14 +26,11 @@ impl VolumeShared {
         self.without_guards(range, deadline, |part, _| self.zero_mapped([part]))
     }
 
-    /// `range`, and all of the last page if it reaches the end of the volume: behind the end there
-    /// is nothing to keep.
-    pub(crate) fn with_last_page(&self, range: LogicalRange) -> LogicalRange {
+    /// `range`, and all of the last slot if it reaches the end of the volume: behind the end there
+    /// is nothing to keep, neither of a page nor of a huge page that was cut in its middle.
+    pub(crate) fn with_last_slot(&self, range: LogicalRange) -> LogicalRange {
         let end = range.start + range.len_bytes;
-        match end == self.len_bytes() {
-            true => LogicalRange::new(range.start, end.next_multiple_of(PAGE) - range.start),
-            false => range,
-        }
+        if end == self.len_bytes() { up_to_slot_end(range) } else { range }
     }
 
     /// Calls `act` for the part of `range` in each slot that has anything, with the slot locked and
@@ -106,6 +103,12 @@ impl VolumeShared {
         }
         if flushed.is_empty() { Ok(()) } else { fence_all(medium, flushed) }
     }
+}
+
+/// `range`, and the rest of the slot in which it ends.
+pub(crate) fn up_to_slot_end(range: LogicalRange) -> LogicalRange {
+    let end = (range.start + range.len_bytes).next_multiple_of(HUGE);
+    LogicalRange::new(range.start, end - range.start)
 }
 
 /// The pages of a range within one slot that it covers whole, by their position in the slot.

@@ -4,14 +4,16 @@
 //!    then the length on the medium; longer goes the medium, then the length.
 //! 2. A fault locks its entry, fences, and looks at the length. So either the punch here finds the
 //!    entry touched, and waits for it, or the fault finds the new length.
-//! 3. Bytes behind the end are zeros, up to the end of the last page.
+//! 3. Bytes behind the end are zeros, up to the end of the last slot. Its huge page, if it has one,
+//!    goes when the end moves to its start or before it.
 
-use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::extent_map::VOLUME_BYTES_MAX;
-use crate::units::{HUGE, LogicalRange};
+use crate::primitives::atomic::{Ordering, fence};
+use crate::punch::up_to_slot_end;
+use crate::units::LogicalRange;
 use crate::volume::VolumeShared;
 
 /// An error for a length that no volume can have.
@@ -45,9 +47,7 @@ impl VolumeShared {
         self.set_len_bytes(to);
         // ORDERING: SeqCst; pairs with the fence in `VolumeShared::require_inside`.
         fence(Ordering::SeqCst);
-        // To the end of the last slot: a huge page there that an earlier cut left half is behind the
-        // end now, and goes only as a whole.
-        let tail = LogicalRange::new(to, old.next_multiple_of(HUGE) - to);
+        let tail = up_to_slot_end(LogicalRange::new(to, old - to));
         let punched = self.punch(tail, deadline);
         if punched.is_err() {
             self.set_len_bytes(old);

@@ -12,8 +12,9 @@ use std::ops::{Range, RangeInclusive};
 pub const LINE: u64 = 64;
 /// Bytes in a page, the smaller extent size: 4 KiB.
 pub const PAGE: u64 = 4096;
-/// Bytes in a huge page, the larger extent size: 2 MiB.
-pub const HUGE: u64 = 2 << 20;
+/// Bytes in a huge page, the larger extent size: 2 MiB. A model checker explores as many schedules as
+/// there are words to look at, so for it a huge page is as small as it can be.
+pub const HUGE: u64 = if cfg!(any(loom, shuttle)) { 8 * PAGE } else { 2 << 20 };
 /// Pages in a huge page: 512.
 pub const PAGES_PER_HUGE: u64 = HUGE / PAGE;
 

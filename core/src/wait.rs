@@ -10,10 +10,12 @@
 //!
 //! Source: the wait queues of `fs/dax.c`; `parking_lot_core` is the queue.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN, ParkResult, UnparkResult};
+use crate::primitives::atomic::{AtomicU64, Ordering};
+use crate::primitives::queue::{
+    self, DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN, ParkResult, UnparkResult,
+};
 
 /// Someone sleeps on the word. The same bit in every kind of lock word.
 pub(crate) const WAITERS: u64 = 1 << 3;
@@ -39,9 +41,8 @@ pub(crate) fn sleep_while(word: &AtomicU64, seen: u64, deadline: Option<Instant>
     };
     // SAFETY: the key is the address of a word that outlives the sleep (`word` is borrowed), so no
     // foreign queue shares it; the closures neither panic nor park.
-    let result = unsafe {
-        parking_lot_core::park(key(word), validate, || {}, gave_up, DEFAULT_PARK_TOKEN, deadline)
-    };
+    let result =
+        unsafe { queue::park(key(word), validate, || {}, gave_up, DEFAULT_PARK_TOKEN, deadline) };
     result != ParkResult::TimedOut
 }
 
@@ -56,13 +57,13 @@ pub(crate) fn wake_one(word: &AtomicU64) {
         DEFAULT_UNPARK_TOKEN
     };
     // SAFETY: as in `sleep_while`; the closure neither panics nor parks.
-    unsafe { parking_lot_core::unpark_one(key(word), mark_rest) };
+    unsafe { queue::unpark_one(key(word), mark_rest) };
 }
 
 /// Wakes every sleeper.
 pub(crate) fn wake_all(word: &AtomicU64) {
     // SAFETY: as in `sleep_while`.
-    unsafe { parking_lot_core::unpark_all(key(word), DEFAULT_UNPARK_TOKEN) };
+    unsafe { queue::unpark_all(key(word), DEFAULT_UNPARK_TOKEN) };
 }
 
 fn key(word: &AtomicU64) -> usize {

@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use daxite_core::{
-    Error, ExtentSize, HUGE, LogicalRange, PAGE, PAGES_PER_HUGE, Pool, Refusal, SlotNo, Volume,
+    CreateOptions, Error, ExtentSize, HUGE, LogicalRange, OpenOptions, PAGE, PAGES_PER_HUGE, Pool,
+    Refusal, SlotNo, Volume,
 };
 
 fn range(start: u64, len_bytes: u64) -> LogicalRange {
@@ -183,6 +184,33 @@ fn what_is_cut_off_is_gone_and_what_is_added_is_zero() {
         }
         volume.set_len(1).unwrap();
         assert_eq!(volume.extents(range(0, 1)).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_huge_page_goes_when_the_volume_is_cut_to_its_start_however_it_ended_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    let options = CreateOptions { len_bytes: 16 << 20, ..CreateOptions::default() };
+    let calls: [fn(&Volume) -> daxite_core::Result<()>; 2] =
+        [|volume| volume.set_len(HUGE), |volume| volume.punch(LogicalRange::new(HUGE, HUGE / 2))];
+    for (nth, take_away) in (0..).zip(calls) {
+        let name = format!("v{nth}");
+        let pool = match nth {
+            0 => Pool::create(&path, &options).unwrap(),
+            _ => Pool::open(&path, &OpenOptions::default()).unwrap(),
+        };
+        let volume = pool.create_volume(&name, 2 * HUGE).unwrap();
+        volume.write(HUGE, &[1; HUGE as usize]).unwrap();
+        volume.set_len(HUGE + HUGE / 2).unwrap();
+        take_away(&volume).unwrap();
+        assert_eq!(volume.extents(all(&volume)).unwrap(), [], "{name}");
+        assert_eq!(pool.volumes().unwrap()[nth].huge_extents, 0, "{name}");
+        pool.check();
+        drop((volume, pool));
+        // An extent behind the end would be taken for damage.
+        let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
+        assert_eq!(pool.volumes().unwrap()[nth].huge_extents, 0, "{name}");
     }
 }
 

@@ -6,17 +6,18 @@
 //!    tables are made when the first slot of the node is used at 4 KiB.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::table::Table;
 use crate::entry::SlotWord;
 use crate::epoch::{EpochCell, Pin};
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::set_once::SetOnce;
 use crate::units::SlotNo;
 
-/// Slots of a node: one GiB.
-const NODE_SLOTS: usize = 512;
+/// Slots of a node: one GiB. A model checker would look at every word of a node.
+const NODE_SLOTS: usize = if cfg!(any(loom, shuttle)) { 4 } else { 512 };
 /// Nodes of the longest volume, 256 TiB.
 const NODES: usize = 1 << 18;
 
@@ -31,7 +32,7 @@ pub(super) struct Node {
     words: [AtomicU64; NODE_SLOTS],
     /// A bit for each slot with a dirty entry; set under any lock in the slot, cleared under the
     /// lock of the whole slot.
-    dirty: [AtomicU64; NODE_SLOTS / 64],
+    dirty: [AtomicU64; NODE_SLOTS.div_ceil(64)],
     tables: OnceLock<Box<[EpochCell<Table>]>>,
 }
 

@@ -1,12 +1,11 @@
 //! What holds a lock of the index; dropping it unlocks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::directory::{Place, exchange_word};
 use super::locks::EntryIndex;
 use super::table::Table;
 use crate::entry::{DIRTY, Entry, LOCKED, PageWord, SlotState, SlotWord};
 use crate::epoch::{Pin, pin};
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, PageNo};
 
 /// The lock of a 2 MiB entry. Dropping it unlocks and wakes one.

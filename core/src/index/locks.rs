@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::directory::{Directory, Place};
@@ -10,6 +9,7 @@ use super::locked::{LockedEntries, LockedHuge, LockedPage, LockedSlot};
 use crate::counters::Counters;
 use crate::entry::{DRAINING, Entry, INSIDE_ONE, LOCKED, SlotState, SlotWord};
 use crate::epoch::{Pin, pin};
+use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, SlotNo};
 use crate::wait::{self, WAITERS};
 
@@ -170,21 +170,24 @@ impl EntryIndex {
 
     /// Dirty bytes: 4 KiB or 2 MiB for each dirty entry. Right when nobody writes meanwhile.
     pub(crate) fn dirty_bytes(&self) -> u64 {
-        let pin = pin();
-        let slots = self.dirty_slots(ALL_SLOTS);
-        let dirty_pages = slots.into_iter().filter_map(|slot| {
-            let place = self.directory.existing(slot)?;
-            match place.load().state() {
-                SlotState::None => None,
-                SlotState::Huge(_) => Some(PAGES_PER_HUGE),
-                SlotState::Table { .. } => {
-                    let table = place.table(&pin)?;
-                    let dirty = (0..PAGES_PER_HUGE as usize).filter(|&page| table.is_dirty(page));
-                    Some(dirty.count() as u64)
-                }
+        let slots = self.dirty_slots(ALL_SLOTS).into_iter();
+        slots.map(|slot| self.dirty_bytes_of(slot)).sum()
+    }
+
+    /// Those of `slot`.
+    pub(crate) fn dirty_bytes_of(&self, slot: SlotNo) -> u64 {
+        let Some(place) = self.directory.existing(slot) else { return 0 };
+        let word = place.load();
+        match word.state() {
+            SlotState::Huge(_) if word.is_dirty() => ExtentSize::Huge.bytes(),
+            SlotState::None | SlotState::Huge(_) => 0,
+            SlotState::Table { .. } => {
+                let pin = pin();
+                let Some(table) = place.table(&pin) else { return 0 };
+                let dirty = (0..PAGES_PER_HUGE as usize).filter(|&page| table.is_dirty(page));
+                dirty.count() as u64 * ExtentSize::Page.bytes()
             }
-        });
-        dirty_pages.sum::<u64>() * ExtentSize::Page.bytes()
+        }
     }
 
     /// The holder of a zero or empty 2 MiB entry makes it a table with itself inside. The 2 MiB

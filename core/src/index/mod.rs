@@ -26,6 +26,8 @@ mod locks;
 mod lookup;
 mod table;
 
+#[cfg(all(test, loom))]
+pub(crate) mod models;
 #[cfg(test)]
 mod tests;
 

@@ -2,9 +2,8 @@
 //!
 //! 8.2 bytes per page. What stands in a word changes under that word's lock, or with the slot locked.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use crate::entry::{Entry, PageWord};
+use crate::primitives::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::units::PAGES_PER_HUGE;
 
 pub(super) struct Table {
