@@ -259,3 +259,34 @@ fn in_parallel<T: Send, R: Send>(
         Ok(answers)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use daxite_core::{CreateOptions, OpenOptions};
+
+    use super::*;
+    use crate::catalog::encode_id;
+    use crate::commit::{Op, Scope, Verdict};
+    use crate::store::Store;
+
+    #[test]
+    fn a_log_whose_records_contradict_each_other_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let options = CreateOptions { len_bytes: 4 << 20, ..CreateOptions::default() };
+        let store = Store::open(Pool::create(&path, &options).unwrap(), None).unwrap();
+        let value = encode_id(1);
+        for key in [b"one", b"two"] {
+            let names = &store.catalog.names;
+            let op = Op { keyspace: names, key, value: Some(&value) };
+            store.commit(Scope::Keys, &[op], || Ok(Verdict::Write(())), || {}).unwrap();
+        }
+        // Not closed, so the next opening has a segment to seal.
+        drop(store);
+        let before = std::fs::read(&path).unwrap();
+        let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
+        let error = Store::open(pool, None).err().expect("two names have one number");
+        assert!(error.is_corruption() && error.to_string().contains("same number"), "{error}");
+        assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+    }
+}
