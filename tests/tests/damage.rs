@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use daxite::{Database, Error, Options};
-use daxite_core::{PAGE, Pool};
+use daxite_core::{ExtentInfo, LogicalRange, PAGE, Pool};
 use daxite_tests::{Contents, contents};
 
 const POOL_BYTES: u64 = 4 << 20;
@@ -29,7 +29,7 @@ struct Subject {
     contents: Contents,
 }
 
-/// A store with some history: overwritten and removed keys, batches, several segments.
+/// A store with some history: overwritten and removed keys, several segments.
 fn subject(salt: u8) -> Subject {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pool");
@@ -167,6 +167,58 @@ fn a_segment_that_lost_its_seal_is_named() {
         named += 1;
     }
     assert!(named > 0, "the close sealed nothing");
+}
+
+/// The log's extents in `image`, each with its place in it.
+fn segments(image: &[u8]) -> Vec<(ExtentInfo, std::ops::Range<usize>)> {
+    let pool = Pool::from_image(image, None).unwrap();
+    let log = pool.volume("log").unwrap().unwrap();
+    let extents = log.extents(LogicalRange::new(0, log.len_bytes())).unwrap();
+    let place = |extent: ExtentInfo| {
+        let start = extent.physical.0 as usize;
+        (extent, start..start + extent.logical.len_bytes as usize)
+    };
+    extents.into_iter().map(place).collect()
+}
+
+#[test]
+fn a_whole_segment_that_fell_back_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    drop(Options::new().capacity(POOL_BYTES).create(&path).unwrap());
+    // Closed again and again, so that slots and their pages are used for one segment after another.
+    let close = |round: u8| {
+        let database = Options::new().open(&path).unwrap();
+        let keyspace = database.keyspace("a").unwrap();
+        for number in 0..40 {
+            keyspace.insert(format!("key {number}"), [round; 3_000]).unwrap();
+        }
+        database.reclaim().unwrap();
+        database.close().unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let images: Vec<Vec<u8>> = (0..12).map(close).collect();
+    let (mut lost, mut replaced) = (0, 0);
+    for (nth, undamaged) in images.iter().enumerate() {
+        for (extent, place) in segments(undamaged) {
+            let mut image = undamaged.clone();
+            image[place.clone()].fill(0);
+            let error = open(&image).map(|_| ()).unwrap_err();
+            assert!(error.to_string().starts_with("segment "), "{extent:?} lost: {error}");
+            lost += 1;
+            for earlier in &images[..nth] {
+                let content = &earlier[place.clone()];
+                let was_there = segments(earlier).contains(&(extent, place.clone()));
+                if was_there && *content != undamaged[place.clone()] {
+                    image[place.clone()].copy_from_slice(content);
+                    let error = open(&image).map(|_| ()).unwrap_err();
+                    assert!(error.is_corruption(), "{extent:?} as it was before: {error}");
+                    replaced += 1;
+                }
+            }
+        }
+    }
+    assert!(lost > 10 && replaced > 10, "{lost} lost, {replaced} replaced");
 }
 
 #[test]
