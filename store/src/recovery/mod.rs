@@ -111,7 +111,8 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
 /// What a log is known by at a clean close: the births of its segments, in order. Never 0.
 ///
 /// That is enough. A header ties its birth to its slot, a seal ties where the frames end to the
-/// birth, and no birth gets two different seals: sealed segments with these births are those that were closed.
+/// birth, and no birth gets two different seals: sealed segments with these births are those that
+/// were closed.
 pub(crate) fn log_digest(births: impl IntoIterator<Item = Birth>) -> u64 {
     let births: Vec<u64> = births.into_iter().map(|birth| birth.0).collect();
     xxh3_64(bytemuck::cast_slice(&births)).max(1)
