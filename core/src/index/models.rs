@@ -13,6 +13,7 @@ use super::*;
 use crate::entry::{Entry, SlotState};
 use crate::models::explore;
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, PageNo, SlotNo};
+use crate::wait;
 
 const SLOT: SlotNo = SlotNo(0);
 
@@ -162,7 +163,7 @@ fn a_2_mib_entry_has_one_holder_at_a_time() {
 #[test]
 fn a_4_kib_entry_has_one_holder_at_a_time() {
     explore::<Locks, _>(
-        2,
+        1,
         Locks::new,
         [|on| on.lock_page(1), |on| on.lock_page(1), |on| on.lock_page(1)],
         Locks::check,
@@ -216,6 +217,53 @@ fn a_downgrade_wakes_all_who_want_4_kib() {
             on.check();
             assert_eq!(on.index.counters.entry_counts().page_empty, 2);
         },
+    );
+}
+
+#[test]
+fn a_wake_that_ends_at_a_table_is_passed_on() {
+    explore::<Locks, _>(
+        2,
+        || Locks::new().with_huge(Entry::Zero),
+        [
+            |on| on.lock_page(0),
+            |on| {
+                on.lock_huge();
+            },
+            |on| {
+                on.lock_huge();
+            },
+            |on| {
+                on.lock_huge();
+            },
+        ],
+        Locks::check,
+    );
+}
+
+#[test]
+fn who_enters_a_table_after_a_wake_wakes_the_others() {
+    explore::<Locks, _>(
+        2,
+        || {
+            let on = Locks::new().with_huge(Entry::Zero);
+            std::mem::forget(on.index.lock_huge(SLOT));
+            on
+        },
+        [
+            |on| on.lock_page(1),
+            |on| on.lock_page(2),
+            // The holder of the 2 MiB entry, and who comes in between its unlock and its wake.
+            |on| {
+                let word = on.index.directory.place(SLOT).word();
+                let has_waiters = locks::unlock(word, |seen| seen);
+                on.lock_page(0);
+                if has_waiters {
+                    wait::wake_one(word);
+                }
+            },
+        ],
+        Locks::check,
     );
 }
 
