@@ -42,7 +42,9 @@ pub(crate) enum Command {
     Create(CreateArgs),
     /// Show what a pool is, holds and runs on
     Info(PoolArg),
-    /// Draw a pool, one cell per huge page
+    /// Look for damage, and name all of it
+    Check(PoolArg),
+    /// Draw a pool and its volumes, one cell per 2 MiB
     Map {
         #[command(flatten)]
         pool: PoolArg,

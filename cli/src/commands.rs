@@ -1,6 +1,7 @@
 //! The commands, one file each. Those that the shell has too take an open [`Session`] and their
 //! own arguments; this file opens the pool for them.
 
+pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod dump;
 pub(crate) mod info;
@@ -15,7 +16,7 @@ use crate::args::Command;
 use crate::demo;
 use crate::failure::Outcome;
 use crate::output::Out;
-use crate::session::{Access, Session};
+use crate::session::{Access, Layer, Session};
 
 /// Carries out `command`.
 pub(crate) fn run(command: Command, out: &mut Out) -> Outcome<()> {
@@ -23,9 +24,8 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Outcome<()> {
     match command {
         Command::Create(args) => create::run(&args, out),
         Command::Info(pool) => Session::run(&pool.path, Read, |pool| info::run(pool, out)),
-        Command::Map { pool, map } => {
-            Session::run(&pool.path, Read, |pool| map::run(pool, &map, out))
-        }
+        Command::Check(pool) => check::run(&pool.path, out),
+        Command::Map { pool, map } => map::run(&Layer::open(&pool.path)?, &map, out),
         Command::Keyspaces(pool) => {
             Session::run(&pool.path, Read, |pool| keyspaces::run(pool, out))
         }

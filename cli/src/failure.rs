@@ -78,6 +78,14 @@ impl Failure {
         }
     }
 
+    /// The pool at `path` has so many findings, which were listed.
+    pub(crate) fn damaged(path: &Path, findings: u64) -> Self {
+        let what = format!("damaged: {}", crate::size::counted(findings, "finding", "findings"));
+        Self::new(4, "Corruption", what)
+            .at(path)
+            .hint("nothing was changed; make a copy before you try anything")
+    }
+
     /// A check of the program's own found something that must not be.
     pub(crate) fn broken_promise(what: impl Into<String>) -> Self {
         Self::new(4, "BrokenPromise", what).hint("this is a defect of daxite; please report it")

@@ -1,7 +1,11 @@
 //! A pool that a command has open: its path for messages, and what it answers as failures.
+//!
+//! Most commands work on the store ([`Session`]). Those that show the DAX layer take the pool below
+//! it ([`Layer`]), which may be without a log, or have one that is damaged.
 
 use std::path::{Path, PathBuf};
 
+use daxite::daxite_core::{self, OpenOptions, Pool};
 use daxite::{Database, Error, Keyspace, Options};
 
 use crate::failure::{Failure, Outcome};
@@ -46,6 +50,11 @@ impl Session {
         Ok(Self { path: path.to_path_buf(), db })
     }
 
+    /// The layer below the store.
+    pub(crate) fn layer(&self) -> Layer {
+        Layer { path: self.path.clone(), pool: self.db.pool().clone() }
+    }
+
     /// Closes the pool.
     pub(crate) fn close(self) -> Outcome<()> {
         let Self { path, db } = self;
@@ -76,5 +85,27 @@ impl Session {
     /// The keyspace `name`, made if it is not there.
     pub(crate) fn keyspace_or_new(&self, name: &str) -> Outcome<Keyspace> {
         self.db.keyspace(name).map_err(|error| self.fail(error))
+    }
+}
+
+/// The DAX layer of a pool that is open.
+pub(crate) struct Layer {
+    path: PathBuf,
+    /// The handle.
+    pub(crate) pool: Pool,
+}
+
+impl Layer {
+    /// Opens the pool at `path` for reading, whatever is in its volumes.
+    pub(crate) fn open(path: &Path) -> Outcome<Self> {
+        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        let pool = Pool::open(path, &options);
+        let pool = pool.map_err(|error| Failure::store(path, error.into()))?;
+        Ok(Self { path: path.to_path_buf(), pool })
+    }
+
+    /// `error` as a failure of this pool.
+    pub(crate) fn fail(&self, error: daxite_core::Error) -> Failure {
+        Failure::store(&self.path, error.into())
     }
 }

@@ -43,6 +43,15 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{:.1} {}", bytes as f64 / (1u64 << (10 * power)) as f64, UNITS[power as usize])
 }
 
+/// `bytes` in the largest unit in which it is whole: `1,152 MiB`.
+pub(crate) fn exact(bytes: u64) -> String {
+    let power = match bytes {
+        0 => 0,
+        bytes => (bytes.trailing_zeros() / 10).min(UNITS.len() as u32 - 1),
+    };
+    format!("{} {}", grouped(bytes >> (10 * power)), UNITS[power as usize])
+}
+
 /// `number` in groups of three digits: `171,075`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -111,6 +120,10 @@ mod tests {
         assert_eq!(human(1023), "1023 B");
         assert_eq!(human(8 << 30), "8.0 GiB");
         assert_eq!(human(u64::MAX), "16384.0 PiB");
+        assert_eq!(exact(0), "0 B");
+        assert_eq!(exact(1025), "1,025 B");
+        assert_eq!(exact(9 << 27), "1,152 MiB");
+        assert_eq!(exact(256 << 40), "256 TiB");
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(171_075), "171,075");
         assert_eq!(grouped(1_000_000), "1,000,000");

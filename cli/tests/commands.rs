@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use common::{Folder, command, daxite, daxite_with};
+use daxite::daxite_core::{CreateOptions, Pool, SlotNo};
 
 #[test]
 fn a_key_is_put_read_and_deleted() {
@@ -84,11 +85,27 @@ fn json_is_one_object_with_a_schema_or_lines() {
     daxite(["put", &path, "a", "k", "v"]).ok();
     let info = &daxite(["info", &path, "--json"]).json()[0];
     assert_eq!(info["schema"], 1);
-    assert_eq!(info["format"]["version"], 1);
+    assert_eq!(info["format"]["version"], 2);
     assert_eq!(info["format"]["clean"], true);
     assert_eq!(info["keyspaces"][0]["keys"], 1);
     assert_eq!(info["space"]["capacity_bytes"], 8 << 20);
-    assert!(info["faults"]["fallbacks"].is_object());
+    for (group, names) in [
+        ("fallbacks", vec!["range-too-short", "past-end", "smaller-entry", "no-huge-page"]),
+        ("refusals", vec!["past-end", "in-use", "too-few-pages", "pinned", "no-huge-page"]),
+    ] {
+        for name in names {
+            assert!(info["faults"][group][name].is_u64(), "{group}.{name}, zero or not");
+        }
+    }
+    for access in ["read", "write", "append", "adopt"] {
+        for outcome in ["huge", "page", "huge-zero", "page-zero", "failed"] {
+            let count = &info["faults"]["by_access"][access][outcome];
+            assert!(count.is_u64(), "faults.by_access.{access}.{outcome}, zero or not");
+        }
+    }
+    for name in ["upgraded_in_place", "relocated", "waits", "wakes", "downgrades", "failed"] {
+        assert!(info["faults"][name].is_u64(), "faults.{name}, zero or not");
+    }
     let map = &daxite(["map", &path, "--json"]).json()[0];
     assert_eq!((&map["schema"], &map["huge_pages"]), (&1.into(), &4.into()));
     let keyspaces = &daxite(["keyspaces", &path, "--json"]).json()[0];
@@ -138,6 +155,98 @@ fn the_map_has_a_cell_for_each_huge_page() {
     assert_eq!(picture.len(), 4, "{text}");
     assert!(picture[0].ends_with('.'), "{text}");
     assert!(picture[0].contains('M') && text.contains("superblock"), "{text}");
+}
+
+/// A pool of the DAX layer alone: a volume of 1 TiB with three extents of 2 MiB, two of them side by
+/// side, and a short one that has pages of 4 KiB.
+fn volumes(folder: &Folder) -> String {
+    let path = folder.path("volumes");
+    let options = CreateOptions { len_bytes: 32 << 20, ..CreateOptions::default() };
+    let pool = Pool::create(path.as_ref(), &options).expect("a pool");
+    let long = pool.create_volume("long", 1 << 40).expect("a volume");
+    for slot in [17, 18, (700 << 30) / (2 << 20)] {
+        long.write(SlotNo(slot).range().start, b"x").expect("writing");
+    }
+    let short = pool.create_volume("short", 1 << 20).expect("a volume");
+    short.write(0, &[1; 9 << 12]).expect("writing");
+    pool.close().expect("closing");
+    path
+}
+
+#[test]
+fn the_map_draws_volumes_and_says_where_they_are_holes() {
+    let folder = Folder::new();
+    let pool = volumes(&folder);
+    let text = daxite(["map", &pool, "--width", "16"]).ok();
+    let pictures = text.split_once("\nVolume long").expect("a volume").1;
+    let expected = ", 1.0 TiB long
+           0 B  (32.0 MiB of hole)
+        32 MiB  .HH.............
+        64 MiB  (699.9 GiB of hole)
+       700 GiB  H...............
+   716,832 MiB  (324.0 GiB of hole)
+
+Volume short, 1.0 MiB long
+           0 B  0
+
+             H  one extent of 2 MiB
+           0-9  extents of 4 KiB, tenths of the slot
+             .  hole
+";
+    assert_eq!(pictures, expected, "{text}");
+}
+
+#[test]
+fn the_json_of_the_map_has_every_slot_of_every_volume_in_runs() {
+    let folder = Folder::new();
+    let map = &daxite(["map", &volumes(&folder), "--json"]).json()[0];
+    let long = &map["volumes"][0];
+    assert_eq!((&long["name"], &long["slots"]), (&"long".into(), &(1 << 19).into()), "{map}");
+    let runs = long["runs"].as_array().expect("runs");
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|run| (run["first"].as_u64(), run["count"].as_u64(), run["use"].as_str()))
+        .collect();
+    let run = |first: u64, count: u64, used| (Some(first), Some(count), Some(used));
+    let expected = [
+        run(0, 17, "hole"),
+        run(17, 2, "huge"),
+        run(19, 358_381, "hole"),
+        run(358_400, 1, "huge"),
+        run(358_401, 165_887, "hole"),
+    ];
+    assert_eq!(runs, expected);
+    let short = &map["volumes"][1]["runs"][0];
+    assert_eq!((&short["use"], &short["pages_used"]), (&"pages".into(), &9.into()), "{map}");
+    assert_eq!(short["dirty_bytes"], 0, "nothing is dirty in a pool just opened");
+}
+
+#[test]
+fn info_has_each_volume_and_leaves_zeros_out_of_the_text() {
+    let folder = Folder::new();
+    let path = volumes(&folder);
+    // The first write makes a log beside the volumes.
+    let script = "put a 1\n.mode json\ninfo\n.mode table\ninfo\nmap --width 16\n";
+    let run = daxite_with(script.as_bytes(), ["shell", &path]);
+    let output = run.ok();
+    let (json, text) = output.split_once('\n').expect("lines");
+    let info: serde_json::Value = serde_json::from_str(json).expect(json);
+    let volume = |name: &str| {
+        let volumes = info["volumes"].as_array().expect("volumes");
+        volumes.iter().find(|volume| volume["name"] == name).expect(name).clone()
+    };
+    let long = volume("long");
+    assert_eq!((&long["len_bytes"], &long["huge_extents"]), (&(1u64 << 40).into(), &3.into()));
+    assert_eq!(long["entries"]["huge_mapping"], 0, "its extents have not been used yet");
+    let log = volume("log");
+    assert!(log["pins"].as_u64() > Some(0) && log["index_bytes"].as_u64() > Some(0), "{log}");
+    assert_eq!(info["faults"]["by_access"]["append"]["page"], 1, "{info}");
+
+    let rows = |name: &str| text.lines().filter(|line| line.trim_start().starts_with(name)).count();
+    assert_eq!(rows("long "), 1, "{text}");
+    assert_eq!((rows("faults to append"), rows("faults to write")), (1, 0), "{text}");
+    assert_eq!((rows("upgraded"), rows("upgrade refused"), rows("dirty")), (0, 0, 0), "{text}");
+    assert_eq!(rows("Volume long"), 1, "the map in the shell: {text}");
 }
 
 #[test]
@@ -255,6 +364,9 @@ fn colour_is_for_terminals_and_those_who_ask() {
     let pool = folder.pool("p", "8M");
     assert!(!daxite(["map", &pool]).ok().contains('\x1b'));
     assert!(daxite(["map", &pool, "--color", "always"]).ok().contains('\x1b'));
+    let volumes = daxite(["map", &volumes(&folder), "--color", "always"]).ok();
+    let green = volumes.split("Volume long").nth(1).expect("its picture").contains("\x1b[32mHH");
+    assert!(green, "{volumes:?}");
 }
 
 #[test]

@@ -50,6 +50,21 @@ struct Group {
     count: u16,
 }
 
+/// Where a run of pages had best come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Goal {
+    /// A huge page that is broken already.
+    Any,
+    /// Here, so that logical neighbours are physical ones.
+    At(PageNo),
+    /// A whole huge page, from this position on: what comes before and after it in its slot finds
+    /// its place beside it, so that the slot can become a huge page where it is.
+    ///
+    /// Source: the reservations of Navarro et al., "Practical, transparent operating system support
+    /// for superpages" (OSDI 2002); here others may use what is left.
+    Fresh { position: usize },
+}
+
 /// Pages that are promised to the holder: it makes them mapped, or they become free again.
 #[must_use]
 pub(crate) struct Reserved<'a> {
@@ -136,16 +151,20 @@ impl Allocator {
     }
 
     /// Reserves a run of at most `pages_max` and at least `pages_min` pages within one huge page:
-    /// at `goal` if that is free, else the first broken huge page with room for all, else a part
+    /// at `goal` if that can be had, else the first broken huge page with room for all, else a part
     /// of a whole one, else the longest run there is.
     pub(crate) fn reserve_run(
         &self,
         pages_max: u64,
         pages_min: u64,
-        goal: Option<PageNo>,
+        goal: Goal,
     ) -> Option<Reserved<'_>> {
         let mut state = self.state.lock();
-        let at_goal = goal.and_then(|goal| state.run_at(goal, pages_max));
+        let at_goal = match goal {
+            Goal::Any => None,
+            Goal::At(first) => state.run_at(first, pages_max),
+            Goal::Fresh { position } => state.run_of_whole(position, pages_max),
+        };
         let run = at_goal
             .filter(|run| run.pages >= pages_min)
             .or_else(|| state.best_run(pages_max.min(PAGES_PER_HUGE)))
@@ -222,6 +241,14 @@ impl State {
         }
         let pages = group.run_from((goal.0 % PAGES_PER_HUGE) as usize) as u64;
         (pages > 0).then(|| PageRun { first: goal, pages: pages.min(pages_max) })
+    }
+
+    /// The run from `position` on in the first whole huge page, cut to `pages_max`.
+    fn run_of_whole(&self, position: usize, pages_max: u64) -> Option<PageRun> {
+        let whole =
+            self.groups.iter().position(|group| u64::from(group.count) == PAGES_PER_HUGE)?;
+        let first = HugeNo(whole as u64).first_page().plus(position as u64);
+        Some(PageRun { first, pages: pages_max.min(PAGES_PER_HUGE - position as u64) })
     }
 
     fn best_run(&self, pages_max: u64) -> Option<PageRun> {
@@ -308,11 +335,11 @@ mod tests {
     #[test]
     fn reserved_pages_return_unless_they_are_mapped() {
         let allocator = Allocator::new(1024);
-        let reserved = allocator.reserve_run(3, 3, None).unwrap();
+        let reserved = allocator.reserve_run(3, 3, Goal::Any).unwrap();
         assert_eq!(allocator.space().reserved_pages, 3);
         drop(reserved);
         assert_eq!(allocator.space().free_pages, 1024);
-        let mapped = allocator.reserve_run(3, 3, None).unwrap().into_mapped();
+        let mapped = allocator.reserve_run(3, 3, Goal::Any).unwrap().into_mapped();
         assert_eq!(allocator.space().mapped_pages, 3);
         allocator.release(mapped);
         allocator.check();
@@ -323,7 +350,7 @@ mod tests {
     fn pages_come_out_of_broken_huge_pages_first() {
         let allocator = Allocator::new(2048);
         assert!(allocator.claim(run(600, 1)));
-        let page = allocator.reserve_run(1, 1, None).unwrap();
+        let page = allocator.reserve_run(1, 1, Goal::Any).unwrap();
         assert_eq!(page.run().first.huge(), HugeNo(1));
         assert_eq!(allocator.space().free_huge_pages, 3);
     }
@@ -331,10 +358,20 @@ mod tests {
     #[test]
     fn a_goal_keeps_neighbours_together() {
         let allocator = Allocator::new(1024);
-        let first = allocator.reserve_run(1, 1, None).unwrap().into_mapped();
+        let first = allocator.reserve_run(1, 1, Goal::Any).unwrap().into_mapped();
         let goal = first.first.plus(1);
-        let next = allocator.reserve_run(4, 1, Some(goal)).unwrap();
+        let next = allocator.reserve_run(4, 1, Goal::At(goal)).unwrap();
         assert_eq!(next.run(), PageRun { first: goal, pages: 4 });
+    }
+
+    #[test]
+    fn a_fresh_run_breaks_a_whole_huge_page_at_its_position() {
+        let allocator = Allocator::new(1024);
+        assert!(allocator.claim(run(3, 1)));
+        let fresh = allocator.reserve_run(9, 1, Goal::Fresh { position: 510 }).unwrap();
+        assert_eq!(fresh.run(), run(1022, 2));
+        let none_is_whole = allocator.reserve_run(9, 1, Goal::Fresh { position: 510 }).unwrap();
+        assert_eq!(none_is_whole.run(), run(4, 9));
     }
 
     #[test]
@@ -342,13 +379,13 @@ mod tests {
         let allocator = Allocator::new(512);
         assert!(allocator.claim(run(0, 200)));
         assert!(allocator.claim(run(300, 200)));
-        let longest = allocator.reserve_run(512, 1, None).unwrap();
+        let longest = allocator.reserve_run(512, 1, Goal::Any).unwrap();
         assert_eq!(longest.run(), run(200, 100));
-        assert!(allocator.reserve_run(64, 13, None).is_none());
+        assert!(allocator.reserve_run(64, 13, Goal::Any).is_none());
         assert!(allocator.reserve_huge(HugeNo(0)).is_none());
-        let rest = allocator.reserve_run(64, 12, None).unwrap();
+        let rest = allocator.reserve_run(64, 12, Goal::Any).unwrap();
         assert_eq!(rest.run(), run(500, 12));
-        assert!(allocator.reserve_run(1, 1, None).is_none());
+        assert!(allocator.reserve_run(1, 1, Goal::Any).is_none());
         allocator.check();
     }
 

@@ -1,10 +1,11 @@
 //! What the DAX layer counts, for observers and for tests that must not believe but see.
 //!
 //! Counters move only in faults, waits, upgrades and entry changes, never per record or per lookup
-//! of an extent that is mapped already, so sharing them costs nothing that matters.
+//! of an extent that is mapped already.
 
+use std::array;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::entry::{Entry, EntryCounts};
 use crate::units::{ExtentSize, PageNo};
@@ -151,9 +152,18 @@ impl FaultCounts {
     }
 }
 
-/// The counters of one pool.
+/// The counters of one pool, in stripes, so that threads that fault side by side share no line.
 #[derive(Default)]
 pub(crate) struct Counters {
+    stripes: [Stripe; STRIPES],
+}
+
+const STRIPES: usize = 8;
+
+/// What one of every [`STRIPES`] threads counted.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Stripe {
     pub allocated_huge: Counter,
     pub allocated_pages: Counter,
     pub downgrades: Counter,
@@ -164,7 +174,8 @@ pub(crate) struct Counters {
     faults: [[Counter; FaultOutcome::ALL.len()]; Access::ALL.len()],
     fallbacks: [Counter; FallbackReason::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
-    /// Entries by size and kind: 4 KiB empty, zero, mapping, then 2 MiB.
+    /// Entries by size and kind: 4 KiB empty, zero, mapping, then 2 MiB. They come in one stripe and
+    /// go in another, so only the sum over all stripes is a number of entries.
     entries: [[Counter; 3]; 2],
 }
 
@@ -178,16 +189,11 @@ impl Counter {
     }
 
     fn subtract(&self, count: u64) {
-        let before = self.0.fetch_sub(count, Ordering::Relaxed);
-        debug_assert!(before >= count, "a counter of entries fell below zero");
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.fetch_sub(count, Ordering::Relaxed);
     }
 }
 
-impl Counters {
+impl Stripe {
     pub(crate) fn faulted(&self, access: Access, outcome: FaultOutcome) {
         self.faults[access as usize][outcome as usize].add(1);
     }
@@ -210,31 +216,6 @@ impl Counters {
         }
     }
 
-    pub(crate) fn entry_counts(&self) -> EntryCounts {
-        let mut counts = EntryCounts::default();
-        for size in [ExtentSize::Page, ExtentSize::Huge] {
-            for entry in [Entry::Empty, Entry::Zero, Entry::Mapping(PageNo(0))] {
-                *counts.of(entry, size) = self.entries_of(size, entry).get();
-            }
-        }
-        counts
-    }
-
-    pub(crate) fn fault_counts(&self) -> FaultCounts {
-        FaultCounts {
-            allocated_huge: self.allocated_huge.get(),
-            allocated_pages: self.allocated_pages.get(),
-            downgrades: self.downgrades.get(),
-            upgraded_in_place: self.upgraded_in_place.get(),
-            relocated: self.relocated.get(),
-            waits: self.waits.get(),
-            wakes: self.wakes.get(),
-            faults: self.faults.each_ref().map(|counters| counters.each_ref().map(Counter::get)),
-            fallbacks: self.fallbacks.each_ref().map(Counter::get),
-            refusals: self.refusals.each_ref().map(Counter::get),
-        }
-    }
-
     fn entries_of(&self, size: ExtentSize, entry: Entry) -> &Counter {
         let kind = match entry {
             Entry::Empty => 0,
@@ -242,5 +223,49 @@ impl Counters {
             Entry::Mapping(_) => 2,
         };
         &self.entries[usize::from(size == ExtentSize::Huge)][kind]
+    }
+}
+
+impl Counters {
+    /// Where the current thread counts.
+    pub(crate) fn mine(&self) -> &Stripe {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
+        }
+        // A thread that is being torn down counts with the first.
+        &self.stripes[MINE.try_with(|mine| *mine).unwrap_or(0)]
+    }
+
+    pub(crate) fn entry_counts(&self) -> EntryCounts {
+        let mut counts = EntryCounts::default();
+        for size in [ExtentSize::Page, ExtentSize::Huge] {
+            for entry in [Entry::Empty, Entry::Zero, Entry::Mapping(PageNo(0))] {
+                *counts.of(entry, size) = self.sum(|stripe| stripe.entries_of(size, entry));
+            }
+        }
+        counts
+    }
+
+    pub(crate) fn fault_counts(&self) -> FaultCounts {
+        FaultCounts {
+            allocated_huge: self.sum(|stripe| &stripe.allocated_huge),
+            allocated_pages: self.sum(|stripe| &stripe.allocated_pages),
+            downgrades: self.sum(|stripe| &stripe.downgrades),
+            upgraded_in_place: self.sum(|stripe| &stripe.upgraded_in_place),
+            relocated: self.sum(|stripe| &stripe.relocated),
+            waits: self.sum(|stripe| &stripe.waits),
+            wakes: self.sum(|stripe| &stripe.wakes),
+            faults: array::from_fn(|access| {
+                array::from_fn(|outcome| self.sum(|stripe| &stripe.faults[access][outcome]))
+            }),
+            fallbacks: array::from_fn(|reason| self.sum(|stripe| &stripe.fallbacks[reason])),
+            refusals: array::from_fn(|reason| self.sum(|stripe| &stripe.refusals[reason])),
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&Stripe) -> &Counter) -> u64 {
+        let counts = self.stripes.iter().map(|stripe| counter(stripe).0.load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 }

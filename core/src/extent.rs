@@ -163,10 +163,11 @@ impl Appender {
     /// Durable when [`crate::Pool::fence`] has taken the token.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`].
+    /// [`Error::ReadOnly`]; [`Error::Io`] where the medium reports that it failed.
     pub fn append(&mut self, lines: &[u8]) -> Result<Flushed> {
-        let medium = &self.extent.pinned.volume.pool.medium;
-        medium.require_writable()?;
+        let pool = &self.extent.pinned.volume.pool;
+        pool.require_writable()?;
+        let medium = &pool.medium;
         assert!(lines.len() as u64 <= self.remaining_bytes(), "appended past the end");
         let start = Offset(self.extent.physical().0 + self.position);
         let flushed = store_lines(medium, start, lines).by(self.extent.writer);

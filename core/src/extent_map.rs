@@ -11,31 +11,43 @@
 //! 3. It is unmapped by persisting the hole first; then it may be given to someone else.
 //! 4. From the store of its word on, a page belongs to the map: if the fence then fails, the word
 //!    may be on the medium or not, and the page is not given to anyone else.
-//! 5. All changes are made under `changing`. Lookups take no lock: a fault that reads a word holds
-//!    the entry lock that whoever changes the word must hold too.
+//! 5. Changes in a slot are made under the lock in `changing` that its number falls to; the tables
+//!    above the slots come under `upper`, which is held until they are durable, so that nothing is
+//!    acknowledged under a word that may be lost. Lookups take no lock: a fault that reads a word holds the
+//!    entry lock that whoever changes the word must hold too.
+//!
+//! 6. What a killed process stored is persisted again before anything is done under it.
 //!
 //! Knows nothing of entries, guards or the log.
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use parking_lot::{Mutex, MutexGuard};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
-use crate::allocator::{Allocator, Reserved};
+use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
-use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::persist::{
+    fence, fence_all, flush_range, load_word, store_lines, store_word, store_words,
+};
 use crate::units::{
-    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
-const WORDS: u64 = PAGES_PER_HUGE;
+pub(crate) const WORDS: u64 = PAGES_PER_HUGE;
 /// Bits of an index that choose the word in a table.
-const LEVEL_BITS: u32 = WORDS.ilog2();
+pub(crate) const LEVEL_BITS: u32 = WORDS.ilog2();
+/// Locks over the words of slots, so that faults side by side do not wait for each other's fence.
+const SHARDS: usize = 16;
 /// The level of the root table; its words stand for 512 GiB each.
-const ROOT_LEVEL: u32 = 3;
+pub(crate) const ROOT_LEVEL: u32 = 3;
+/// Every slot that four levels reach.
+pub(crate) const ALL_SLOTS: RangeInclusive<SlotNo> =
+    SlotNo(0)..=SlotNo((1 << (LEVEL_BITS * ROOT_LEVEL)) - 1);
 /// Longest logical space: 256 TiB, what four levels reach.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 48;
 
@@ -49,6 +61,24 @@ pub(crate) enum Word {
     Huge(PageNo),
     /// A table of the level below (levels 1 to 3).
     Table(PageNo),
+}
+
+/// What a map owns, as it is met in logical order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owned {
+    /// A table; those under it, and its extents, follow.
+    Table(PageNo),
+    Extent(Extent),
+}
+
+impl Owned {
+    /// The pages that are owned.
+    pub(crate) fn run(self) -> PageRun {
+        match self {
+            Self::Table(first) => PageRun { first, pages: 1 },
+            Self::Extent(extent) => PageRun { first: extent.physical, pages: extent.size.pages() },
+        }
+    }
 }
 
 /// One extent of the map.
@@ -65,8 +95,15 @@ pub(crate) struct ExtentMap {
     /// Ties the check of every word to this pool and volume.
     seed: u64,
     root: PageNo,
-    /// Guards every change of a word, and the tables' coming and going.
-    changing: Mutex<()>,
+    /// Each guards the words of the slots that fall to it, and the coming and going of their tables.
+    changing: [Mutex<()>; SHARDS],
+    /// No word changes any more; read and written under the locks of `changing`.
+    sealed: AtomicBool,
+    /// Guards the coming of the tables above; they never go.
+    upper: Mutex<()>,
+    /// For each GiB, the page of the table with its slots, once the words that lead there are known
+    /// to be durable; 0 before (page 0 is a superblock). Takes DRAM only where it is touched.
+    known: Box<[AtomicU64]>,
 }
 
 impl ExtentMap {
@@ -79,7 +116,10 @@ impl ExtentMap {
         root: PageNo,
     ) -> Self {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
-        Self { medium, allocator, seed, root, changing: Mutex::new(()) }
+        let changing = std::array::from_fn(|_| Mutex::new(()));
+        let known = bytemuck::allocation::zeroed_slice_box(WORDS.pow(ROOT_LEVEL - 1) as usize);
+        let (sealed, upper) = (AtomicBool::new(false), Mutex::new(()));
+        Self { medium, allocator, seed, root, changing, sealed, upper, known }
     }
 
     /// Makes the empty map of a new volume. Nothing on the medium names it yet.
@@ -100,6 +140,16 @@ impl ExtentMap {
         Ok(map)
     }
 
+    /// The map at `root`, to be looked at only: it owns no page of an allocator.
+    pub(crate) fn reader(
+        medium: Arc<Medium>,
+        pool_seed: u64,
+        volume_id: u32,
+        root: PageNo,
+    ) -> Self {
+        Self::new(medium, Arc::new(Allocator::new(0)), pool_seed, volume_id, root)
+    }
+
     pub(crate) fn root(&self) -> PageNo {
         self.root
     }
@@ -109,6 +159,9 @@ impl ExtentMap {
     /// # Errors
     /// [`Error::Corrupt`] where a word does not verify.
     pub(crate) fn slot(&self, slot: SlotNo) -> Result<Word> {
+        if let Some(table) = self.known_table(slot) {
+            return self.load(table, 1, slot.0);
+        }
         let mut table = self.root;
         for level in (1..=ROOT_LEVEL).rev() {
             match self.load(table, level, slot.0 >> (LEVEL_BITS * (level - 1)))? {
@@ -157,7 +210,7 @@ impl ExtentMap {
     /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
     /// the slot may be mapped.
     pub(crate) fn map_huge(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot)?;
         let table = self.table_of_slots(slot)?;
         debug_assert_eq!(self.load(table, 1, slot.0)?, Word::Hole);
         let first = reserved.into_mapped().first;
@@ -173,7 +226,7 @@ impl ExtentMap {
     /// [`Error::Full`] without a page for a table, and the map is unchanged; [`Error::Io`], and
     /// any of the pages may be mapped.
     pub(crate) fn map_pages(&self, page: LogicalPage, reserved: Reserved<'_>) -> Result<PageRun> {
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(page.slot())?;
         let slots = self.table_of_slots(page.slot())?;
         let run = reserved.run();
         let words: Vec<Word> = (0..run.pages).map(|nth| Word::Page(run.first.plus(nth))).collect();
@@ -201,7 +254,7 @@ impl ExtentMap {
         if pages.is_empty() {
             return Ok(());
         }
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot)?;
         let (table, slots) = match self.slot(slot)? {
             Word::Hole => return Ok(()),
             Word::Huge(first) => {
@@ -255,10 +308,7 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         mapped: &mut Vec<SlotNo>,
     ) -> Result<()> {
-        let shift = LEVEL_BITS * (level - 1);
-        let first = (slots.start().0 >> shift).max(first_index);
-        let last = (slots.end().0 >> shift).min(first_index + WORDS - 1);
-        for index in first..=last {
+        for index in indices(slots, level, first_index) {
             match self.load(table, level, index)? {
                 Word::Hole => {}
                 Word::Table(child) if level > 1 => {
@@ -289,7 +339,7 @@ impl ExtentMap {
     /// # Errors
     /// [`Error::Corrupt`]; [`Error::Io`], and the map says what it said before.
     pub(crate) fn join_pages(&self, slot: SlotNo, first: PageNo) -> Result<()> {
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot)?;
         let table = self.replace_table(slot, first)?;
         self.allocator.release(PageRun { first: table, pages: 1 });
         Ok(())
@@ -304,7 +354,7 @@ impl ExtentMap {
     /// say either: nothing is freed.
     pub(crate) fn move_pages(&self, slot: SlotNo, reserved: Reserved<'_>) -> Result<PageNo> {
         let pages = self.pages(slot)?.unwrap_or_default();
-        let _changing = self.changing.lock();
+        let _changing = self.lock_changing(slot)?;
         let first = reserved.into_mapped().first;
         let table = self.replace_table(slot, first)?;
         for page in pages.into_iter().flatten().chain([table]) {
@@ -328,62 +378,92 @@ impl ExtentMap {
         replaced.map(|()| table)
     }
 
-    /// Calls `visit` for every extent in logical order, and `visit_table` for every table. The
-    /// visitors must not change the map.
+    /// Calls `visit` for everything that the map owns in `slots`, tables above them included, in
+    /// logical order. It must not change the map.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word does not verify; what the visitors return.
+    /// [`Error::Corrupt`] where a word does not verify; what the visitor returns.
     pub(crate) fn walk(
         &self,
-        visit_table: &mut dyn FnMut(PageNo) -> Result<()>,
-        visit: &mut dyn FnMut(Extent) -> Result<()>,
+        slots: RangeInclusive<SlotNo>,
+        visit: &mut dyn FnMut(Owned) -> Result<()>,
     ) -> Result<()> {
-        let _changing = self.changing.lock();
-        visit_table(self.root)?;
-        self.walk_table(self.root, ROOT_LEVEL, 0, visit_table, visit)
+        let _all = self.lock_all();
+        self.walk_table(self.root, ROOT_LEVEL, 0, &slots, visit)
     }
 
     /// Takes every page of the map, of a volume of `len_bytes`, from the allocator, as their owner.
+    /// Answers with the digest of the map, as [`ExtentMap::seal`] does.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a page outside the pool or with two owners, and for an extent past
     /// the end of the volume.
-    pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<()> {
-        let claim = |first: PageNo, size: ExtentSize| {
-            let aligned = first.0.is_multiple_of(size.pages());
-            if aligned && self.allocator.claim(PageRun { first, pages: size.pages() }) {
-                return Ok(());
+    pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<u64> {
+        let mut digest = Digest::default();
+        self.walk(ALL_SLOTS, &mut |owned| {
+            let run = owned.run();
+            if let Owned::Extent(extent) = owned
+                // The last one may reach past the end: the volume was cut in the middle of it.
+                && extent.logical.0 * PAGE >= len_bytes
+            {
+                return Err(damaged(run.first.offset(), "it lies past its volume"));
             }
-            let detail = "it is owned twice, misaligned, or outside the pool".to_string();
-            Err(Error::Corrupt { what: "page", offset: first.0.saturating_mul(PAGE), detail })
-        };
-        self.walk(&mut |table| claim(table, ExtentSize::Page), &mut |extent| {
-            // The last one may reach past the end: the volume was cut in the middle of it.
-            if extent.logical.0 * PAGE >= len_bytes {
-                return Err(damaged(extent.physical.offset(), "it lies past its volume"));
+            if !run.first.0.is_multiple_of(run.pages) || !self.allocator.claim(run) {
+                let detail = "it is owned twice, misaligned, or outside the pool".to_string();
+                let offset = run.first.0.saturating_mul(PAGE);
+                return Err(Error::Corrupt { what: "page", offset, detail });
             }
-            claim(extent.physical, extent.size)
-        })
+            digest.take(owned);
+            Ok(())
+        })?;
+        Ok(digest.finish())
+    }
+
+    /// Refuses all changes from now on, and answers with a digest of what the map says: the same for
+    /// the same words, so that a table that falls back to an earlier state of itself is noticed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify.
+    pub(crate) fn seal(&self) -> Result<u64> {
+        let _all = self.lock_all();
+        // ORDERING: Relaxed; read and written under the locks of `changing`.
+        self.sealed.store(true, Ordering::Relaxed);
+        let mut digest = Digest::default();
+        self.walk_table(self.root, ROOT_LEVEL, 0, &ALL_SLOTS, &mut |owned| {
+            digest.take(owned);
+            Ok(())
+        })?;
+        Ok(digest.finish())
+    }
+
+    /// Persists every table again. What is visible in a pool that was not closed may be there only in
+    /// caches that the power would take along: a killed process stored it. Nothing may be acknowledged
+    /// under such words, and no page be reused by them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word does not verify; [`Error::Io`].
+    pub(crate) fn persist_tables(&self) -> Result<()> {
+        let mut flushed = Vec::new();
+        self.walk(ALL_SLOTS, &mut |owned| {
+            if let Owned::Table(table) = owned {
+                flushed.push(flush_range(&self.medium, ByteRange::new(table.offset(), PAGE)));
+            }
+            Ok(())
+        })?;
+        fence_all(&self.medium, flushed)
     }
 
     /// Frees every page of the map. The caller made sure that nothing on the medium names it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word does not verify; the pages found so far are free.
+    /// [`Error::Corrupt`] where a word does not verify; nothing is freed.
     pub(crate) fn release_pages(self) -> Result<()> {
         let mut runs = Vec::new();
-        let mut tables = Vec::new();
-        self.walk(
-            &mut |table| {
-                tables.push(PageRun { first: table, pages: 1 });
-                Ok(())
-            },
-            &mut |extent| {
-                runs.push(PageRun { first: extent.physical, pages: extent.size.pages() });
-                Ok(())
-            },
-        )?;
-        runs.into_iter().chain(tables).for_each(|run| self.allocator.release(run));
+        self.walk(ALL_SLOTS, &mut |owned| {
+            runs.push(owned.run());
+            Ok(())
+        })?;
+        runs.into_iter().for_each(|run| self.allocator.release(run));
         Ok(())
     }
 
@@ -392,29 +472,58 @@ impl ExtentMap {
         table: PageNo,
         level: u32,
         first_index: u64,
-        visit_table: &mut dyn FnMut(PageNo) -> Result<()>,
-        visit: &mut dyn FnMut(Extent) -> Result<()>,
+        slots: &RangeInclusive<SlotNo>,
+        visit: &mut dyn FnMut(Owned) -> Result<()>,
     ) -> Result<()> {
-        for index in first_index..first_index + WORDS {
-            let extent = |physical, size| {
-                let logical = LogicalPage(index << (LEVEL_BITS * level));
-                Extent { logical, physical, size }
-            };
+        visit(Owned::Table(table))?;
+        for index in indices(slots, level, first_index) {
+            let logical = LogicalPage(index << (LEVEL_BITS * level));
             match self.load(table, level, index)? {
                 Word::Hole => {}
-                Word::Page(page) => visit(extent(page, ExtentSize::Page))?,
-                Word::Huge(page) => visit(extent(page, ExtentSize::Huge))?,
+                Word::Page(physical) => {
+                    visit(Owned::Extent(Extent { logical, physical, size: ExtentSize::Page }))?;
+                }
+                Word::Huge(physical) => {
+                    visit(Owned::Extent(Extent { logical, physical, size: ExtentSize::Huge }))?;
+                }
                 Word::Table(child) => {
-                    visit_table(child)?;
-                    self.walk_table(child, level - 1, index * WORDS, visit_table, visit)?;
+                    self.walk_table(child, level - 1, index * WORDS, slots, visit)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// The table of level 1 that has the word of `slot`, with the tables above it.
+    fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
+        self.changing.iter().map(|lock| lock.lock()).collect()
+    }
+
+    /// The right to change words of `slot`.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once the map is sealed.
+    fn lock_changing(&self, slot: SlotNo) -> Result<MutexGuard<'_, ()>> {
+        let changing = self.changing[slot.0 as usize % SHARDS].lock();
+        match self.sealed.load(Ordering::Relaxed) {
+            true => Err(Error::Closed),
+            false => Ok(changing),
+        }
+    }
+
+    fn known_table(&self, slot: SlotNo) -> Option<PageNo> {
+        // ORDERING: Acquire; pairs with the Release in `table_of_slots`: who knows the table sees
+        // what is in it.
+        let page = self.known[(slot.0 / WORDS) as usize].load(Ordering::Acquire);
+        (page != 0).then_some(PageNo(page))
+    }
+
+    /// The table of level 1 that has the word of `slot`, with the tables above it. The words that
+    /// lead there are durable: whoever makes one holds `upper` until it is.
     fn table_of_slots(&self, slot: SlotNo) -> Result<PageNo> {
+        if let Some(table) = self.known_table(slot) {
+            return Ok(table);
+        }
+        let _upper = self.upper.lock();
         let mut table = self.root;
         for level in (2..=ROOT_LEVEL).rev() {
             let index = slot.0 >> (LEVEL_BITS * (level - 1));
@@ -426,6 +535,7 @@ impl ExtentMap {
                 }
             };
         }
+        self.known[(slot.0 / WORDS) as usize].store(table.0, Ordering::Release);
         Ok(table)
     }
 
@@ -466,7 +576,7 @@ impl ExtentMap {
         Ok(())
     }
 
-    fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
+    pub(crate) fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
         let offset = word_offset(table, index);
         let stored = store_word(&self.medium, offset, self.encode(level, index, word));
         let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
@@ -481,7 +591,11 @@ impl ExtentMap {
         Ok(())
     }
 
-    fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
+    /// Word `index` of `level`, which stands in `table`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where it does not verify.
+    pub(crate) fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
         let offset = word_offset(table, index);
         if offset.0 + 8 > self.medium.len_bytes() {
             return Err(damaged(offset, "its table is outside the pool"));
@@ -528,8 +642,35 @@ impl ExtentMap {
     }
 }
 
+/// What a map says, in 8 bytes.
+#[derive(Default)]
+pub(crate) struct Digest(Xxh3Default);
+
+impl Digest {
+    pub(crate) fn take(&mut self, owned: Owned) {
+        let logical = match owned {
+            Owned::Table(_) => u64::MAX,
+            Owned::Extent(extent) => extent.logical.0,
+        };
+        let run = owned.run();
+        self.0.update(bytemuck::cast_slice(&[logical, run.first.0, run.pages]));
+    }
+
+    pub(crate) fn finish(self) -> u64 {
+        self.0.digest()
+    }
+}
+
+/// The words of a table of `level` that stand for something in `slots`; its first word is number
+/// `first_index` of the level.
+fn indices(slots: &RangeInclusive<SlotNo>, level: u32, first_index: u64) -> RangeInclusive<u64> {
+    let (start, end) = (slots.start().first_page().0, slots.end().first_page().0 + WORDS - 1);
+    let shift = LEVEL_BITS * level;
+    (start >> shift).max(first_index)..=(end >> shift).min(first_index + WORDS - 1)
+}
+
 fn reserve_table(allocator: &Allocator) -> Result<Reserved<'_>> {
-    allocator.reserve_run(1, 1, None).ok_or(Error::Full { needed_bytes: PAGE, free_bytes: 0 })
+    allocator.reserve_run(1, 1, Goal::Any).ok_or(Error::Full { needed_bytes: PAGE, free_bytes: 0 })
 }
 
 fn word_offset(table: PageNo, index: u64) -> Offset {
@@ -552,7 +693,7 @@ mod tests {
         let map = ExtentMap::create(Arc::clone(&medium), Arc::clone(&allocator), 5, 1).unwrap();
         let huge = allocator.reserve_huge(crate::units::HugeNo(2)).unwrap();
         map.map_huge(SlotNo(0), huge).unwrap();
-        let page = allocator.reserve_run(1, 1, None).unwrap();
+        let page = allocator.reserve_run(1, 1, Goal::Any).unwrap();
         map.map_pages(LogicalPage(PAGES_PER_HUGE), page).unwrap();
         for (len_bytes, fits) in [(1, false), (HUGE, false), (HUGE + 1, true), (1 << 40, true)] {
             let allocator = Arc::new(Allocator::new(4 * PAGES_PER_HUGE));

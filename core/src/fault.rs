@@ -12,7 +12,7 @@
 //!
 //! Source: `dax_iomap_pmd_fault` and `dax_iomap_pte_fault` of Linux commit 642261ac995e.
 
-use crate::allocator::Reserved;
+use crate::allocator::{Goal, Reserved};
 use crate::counters::{Access, FallbackReason, FaultOutcome};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
@@ -21,7 +21,8 @@ use crate::index::{Found, LockedEntries, LockedHuge, LockedPage, Need};
 use crate::persist::{fence, store_zero_lines};
 use crate::primitives::atomic::{self, Ordering};
 use crate::units::{
-    ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PageNo, PageRun,
+    ByteRange, ExtentSize, HUGE, LINE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE,
+    PageNo, PageRun,
 };
 use crate::volume::VolumeShared;
 
@@ -63,6 +64,7 @@ impl Access {
 impl VolumeShared {
     /// What earlier faults found out about the head of the request, without a lock; `None` if there
     /// must be a fault. A mapping is good only if the caller has pinned the range.
+    #[inline]
     pub(crate) fn lookup(&self, request: Request) -> Option<Resolved> {
         let need = match request.access {
             Access::Read => Need::Mapped,
@@ -91,13 +93,13 @@ impl VolumeShared {
         let resolved = match self.fault_huge(request) {
             Ok(Attempt::Done(resolved)) => Ok(resolved),
             Ok(Attempt::FellBack(reason)) => {
-                self.pool.counters.fell_back(reason);
+                self.pool.counters.mine().fell_back(reason);
                 self.fault_pages(request)
             }
             Err(error) => Err(error),
         };
         if resolved.is_err() {
-            self.pool.counters.faulted(request.access, FaultOutcome::Failed);
+            self.pool.counters.mine().faulted(request.access, FaultOutcome::Failed);
         }
         resolved
     }
@@ -134,14 +136,14 @@ impl VolumeShared {
                     let first = self.map.map_huge(slot, reserved)?;
                     locked.set(Entry::Mapping(first));
                     self.set_huge_goal(first);
-                    self.pool.counters.allocated_huge.add(1);
+                    self.pool.counters.mine().allocated_huge.add(1);
                     return Ok(Attempt::Done(self.use_huge(&mut locked, request)));
                 }
                 Word::Hole => {
                     if locked.entry() == Entry::Empty {
                         locked.set(Entry::Zero);
                     }
-                    self.pool.counters.faulted(request.access, FaultOutcome::HugeZero);
+                    self.pool.counters.mine().faulted(request.access, FaultOutcome::HugeZero);
                     let len_bytes = request.range.len_bytes;
                     return Ok(Attempt::Done(Resolved::Zero { len_bytes }));
                 }
@@ -167,7 +169,7 @@ impl VolumeShared {
         if request.access == Access::Write {
             locked.set_dirty();
         }
-        self.pool.counters.faulted(request.access, FaultOutcome::Huge);
+        self.pool.counters.mine().faulted(request.access, FaultOutcome::Huge);
         let start = Offset(first.offset().0 + request.range.start % HUGE);
         let physical = ByteRange::new(start, request.range.len_bytes);
         Resolved::Mapped { physical, size: ExtentSize::Huge }
@@ -194,7 +196,7 @@ impl VolumeShared {
                     if locked.entry(0) == Entry::Empty {
                         locked.set(0, Entry::Zero);
                     }
-                    self.pool.counters.faulted(request.access, FaultOutcome::PageZero);
+                    self.pool.counters.mine().faulted(request.access, FaultOutcome::PageZero);
                     let len_bytes = request.range.len_bytes.min(PAGE - request.range.start % PAGE);
                     return Ok(Resolved::Zero { len_bytes });
                 }
@@ -246,7 +248,7 @@ impl VolumeShared {
             needed_bytes: pages_min.saturating_mul(PAGE),
             free_bytes: allocator.free_pages() * PAGE,
         };
-        let goal = self.goal_before(page)?;
+        let goal = self.goal(page, holes, request.access)?;
         let reserved = allocator.reserve_run(holes, pages_min, goal).ok_or_else(full)?;
         let run = reserved.run();
         self.fill(&reserved, request.access)?;
@@ -254,7 +256,7 @@ impl VolumeShared {
         for nth in 0..run.pages {
             locked.set(nth as usize, Entry::Mapping(run.first.plus(nth)));
         }
-        self.pool.counters.allocated_pages.add(run.pages);
+        self.pool.counters.mine().allocated_pages.add(run.pages);
         Ok(self.use_pages(locked, request, run))
     }
 
@@ -282,7 +284,7 @@ impl VolumeShared {
         if request.access == Access::Write {
             (0..run.pages as usize).for_each(|nth| locked.set_dirty(nth));
         }
-        self.pool.counters.faulted(request.access, FaultOutcome::Page);
+        self.pool.counters.mine().faulted(request.access, FaultOutcome::Page);
         let skipped = request.range.start % PAGE;
         let start = Offset(run.first.offset().0 + skipped);
         let len_bytes = request.range.len_bytes.min(run.pages * PAGE - skipped);
@@ -305,16 +307,25 @@ impl VolumeShared {
         Ok(())
     }
 
-    /// The physical page that would continue the extent before `page`, so that neighbours stay
-    /// neighbours.
-    fn goal_before(&self, page: LogicalPage) -> Result<Option<PageNo>> {
-        if page.index_in_slot() == 0 {
-            return Ok(None);
+    /// Where `holes` pages from `page` on had best be: beside their logical neighbours. The first pages
+    /// of a slot that the volume does not have whole yet get a huge page to themselves if they can, so
+    /// that the slot can be upgraded in place when it is.
+    fn goal(&self, page: LogicalPage, holes: u64, access: Access) -> Result<Goal> {
+        let (slot, position) = (page.slot(), page.index_in_slot());
+        if position > 0
+            && let Word::Page(before) = self.map.page(LogicalPage(page.0 - 1))?
+        {
+            return Ok(Goal::At(before.plus(1)));
         }
-        match self.map.page(LogicalPage(page.0 - 1))? {
-            Word::Page(before) => Ok(Some(before.plus(1))),
-            _ => Ok(None),
+        if position as u64 + holes < PAGES_PER_HUGE
+            && let Word::Page(after) = self.map.page(LogicalPage(page.0 + holes))?
+            && after.0 % PAGES_PER_HUGE >= holes
+        {
+            return Ok(Goal::At(PageNo(after.0 - holes)));
         }
+        let is_past_end = slot.range().end().is_none_or(|end| end > self.len_bytes());
+        let is_first = access == Access::Write && self.map.slot(slot)? == Word::Hole;
+        Ok(if is_past_end && is_first { Goal::Fresh { position } } else { Goal::Any })
     }
 }
 

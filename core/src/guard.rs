@@ -45,9 +45,6 @@ impl Pinned {
         deadline: Option<Instant>,
     ) -> Result<Faulted> {
         request.range = volume.clip(request.range)?;
-        if let Some(Resolved::Zero { len_bytes }) = volume.lookup(request) {
-            return Ok(Faulted::Hole { len_bytes });
-        }
         volume.upgrade_if_due(request);
         let sharing = match request.access {
             Access::Read => Sharing::Shared,
@@ -95,12 +92,17 @@ enum Bytes {
 }
 
 impl ReadGuard {
+    #[inline]
     pub(crate) fn fault(
         volume: &Arc<VolumeShared>,
         range: LogicalRange,
         deadline: Option<Instant>,
     ) -> Result<Self> {
+        let range = volume.clip(range)?;
         let request = Request { range, access: Access::Read, huge_allowed: true, pages_min: 1 };
+        if let Some(Resolved::Zero { len_bytes }) = volume.lookup(request) {
+            return Ok(Self(Bytes::Zeros(zero::zeros(len_bytes))));
+        }
         Ok(Self(match Pinned::fault(volume, request, deadline)? {
             Faulted::Pinned(pinned) => Bytes::Pinned(pinned),
             Faulted::Hole { len_bytes } => Bytes::Zeros(zero::zeros(len_bytes)),

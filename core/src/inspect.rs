@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::entry::{Entry, EntryCounts};
 use crate::error::Result;
-use crate::extent_map::Word;
-use crate::units::{ExtentSize, LogicalPage};
-use crate::volume::VolumeShared;
+use crate::extent_map::{ALL_SLOTS, Owned, Word};
+use crate::index::{Found, Need};
+use crate::units::{ExtentSize, LogicalPage, LogicalRange, Offset, PAGE, SlotNo};
+use crate::volume::{Volume, VolumeShared};
 
 /// What a volume is, and what it takes up.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,17 +36,90 @@ pub struct VolumeStats {
     pub index_bytes: u64,
 }
 
+/// A slot of a volume that has an extent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SlotInfo {
+    /// Which slot: the 2 MiB from `slot.range().start` on.
+    pub slot: SlotNo,
+    /// What answers for it.
+    pub extents: SlotExtents,
+    /// As in [`VolumeStats::dirty_bytes`], of this slot alone.
+    pub dirty_bytes: u64,
+}
+
+/// What answers for a slot that is no hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlotExtents {
+    /// 4 KiB extents, for so many of its 512 pages; the others are holes.
+    Pages(u16),
+    /// One 2 MiB extent.
+    Huge,
+}
+
+impl Volume {
+    /// The slots that `range` touches and that have extents, in order: whole slots, and what is not
+    /// listed is a hole. Takes time and space by what is mapped, however long the volume is.
+    ///
+    /// ```
+    /// # fn main() -> daxite_core::Result<()> {
+    /// use daxite_core::{HUGE, LogicalRange, Pool, SlotExtents};
+    /// let pool = Pool::in_memory(16 << 20)?;
+    /// let volume = pool.create_volume("matrix", 256 << 40)?;
+    /// volume.write(100 << 40, b"far out")?;
+    /// let slots = volume.slots(LogicalRange::new(0, volume.len_bytes()))?;
+    /// assert_eq!(slots.len(), 1);
+    /// assert_eq!(slots[0].slot.range().start, 100 << 40);
+    /// assert_eq!((slots[0].extents, slots[0].dirty_bytes), (SlotExtents::Huge, HUGE));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfRange`], [`crate::Error::Closed`], [`crate::Error::Corrupt`] where a word
+    /// of the extent map does not verify.
+    pub fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
+        self.check_open(range)?;
+        self.shared.slots(range)
+    }
+
+    /// Panics unless entries, extent map, pins and summaries agree, and nobody is in them: the
+    /// invariants of docs/DAX.md that can be seen at rest. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.shared.check();
+    }
+
+    /// Where the byte at `start` is in the pool, if a lookup without fault can tell; a hole has no
+    /// place. For benchmarks: the part of a map call that the CPU's page table would do.
+    #[doc(hidden)]
+    #[inline]
+    pub fn lookup(&self, start: u64) -> Option<Offset> {
+        let page = LogicalPage(start / PAGE);
+        match self.shared.index.lookup(page, 1, Need::Mapped)? {
+            Found::Zero { .. } => None,
+            Found::Mapping { run, .. } => Some(Offset(run.first.offset().0 + start % PAGE)),
+        }
+    }
+
+    /// Takes the lock of the entry that serves `start` at `size`, and gives it back. For benchmarks.
+    #[doc(hidden)]
+    pub fn lock_and_unlock(&self, start: u64, size: ExtentSize) {
+        let page = LogicalPage(start / PAGE);
+        match size {
+            ExtentSize::Huge => drop(self.shared.index.lock_huge(page.slot())),
+            ExtentSize::Page => drop(self.shared.index.lock_page(page)),
+        }
+    }
+}
+
 impl VolumeShared {
     pub(crate) fn stats(&self) -> Result<VolumeStats> {
         let (mut table_pages, mut huge_extents, mut page_extents) = (0, 0, 0);
-        let mut count_table = |_| {
-            table_pages += 1;
-            Ok(())
-        };
-        self.map.walk(&mut count_table, &mut |extent| {
-            match extent.size {
-                ExtentSize::Huge => huge_extents += 1,
-                ExtentSize::Page => page_extents += 1,
+        self.map.walk(ALL_SLOTS, &mut |owned| {
+            match owned {
+                Owned::Table(_) => table_pages += 1,
+                Owned::Extent(extent) if extent.size == ExtentSize::Huge => huge_extents += 1,
+                Owned::Extent(_) => page_extents += 1,
             }
             Ok(())
         })?;
@@ -61,6 +135,28 @@ impl VolumeShared {
             entries: self.entries(),
             index_bytes: self.index.bytes(),
         })
+    }
+
+    fn slots(&self, range: LogicalRange) -> Result<Vec<SlotInfo>> {
+        let mut slots: Vec<SlotInfo> = Vec::new();
+        self.map.walk(range.slots(), &mut |owned| {
+            let Owned::Extent(extent) = owned else { return Ok(()) };
+            let slot = extent.logical.slot();
+            let last = slots.last_mut().filter(|last| last.slot == slot);
+            match (extent.size, last.map(|last| &mut last.extents)) {
+                (ExtentSize::Page, Some(SlotExtents::Pages(pages))) => *pages += 1,
+                (size, _) => slots.push(SlotInfo {
+                    slot,
+                    extents: match size {
+                        ExtentSize::Page => SlotExtents::Pages(1),
+                        ExtentSize::Huge => SlotExtents::Huge,
+                    },
+                    dirty_bytes: self.index.dirty_bytes_of(slot),
+                }),
+            }
+            Ok(())
+        })?;
+        Ok(slots)
     }
 
     /// See [`crate::Volume::check`].
@@ -80,14 +176,13 @@ impl VolumeShared {
             assert_eq!(*sizes, size, "entries of both sizes in {slot:?}");
         });
         let len_bytes = self.len_bytes();
-        let inside = |extent: crate::extent_map::Extent| {
-            assert!(
-                extent.logical.0 * ExtentSize::Page.bytes() < len_bytes,
-                "an extent past the end"
-            );
+        let inside = &mut |owned| {
+            if let Owned::Extent(extent) = owned {
+                assert!(extent.logical.0 * PAGE < len_bytes, "an extent past the end");
+            }
             Ok(())
         };
-        self.map.walk(&mut |_| Ok(()), &mut { inside }).expect("words that verify");
+        self.map.walk(ALL_SLOTS, inside).expect("words that verify");
     }
 
     pub(crate) fn entries(&self) -> EntryCounts {

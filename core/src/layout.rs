@@ -25,7 +25,7 @@ macro_rules! assert_layout {
 /// First eight bytes of a superblock.
 pub(crate) const MAGIC: [u8; 8] = *b"DAXITE\r\n";
 /// The format that this build reads and writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// Where the two copies of the superblock stand, in bytes: one in each of the first two huge
 /// pages, so that losing either huge page to a media error leaves the other copy.
 pub(crate) const SUPERBLOCK_OFFSETS: [u64; 2] = [0, HUGE];
@@ -62,7 +62,9 @@ pub(crate) struct Superblock {
     pub next_volume_id: u32,
     /// [`STATE_CLEAN`] or [`STATE_OPEN`].
     pub state: u32,
-    pub reserved: [u8; 152],
+    /// What the owner of the volumes said about them at a clean close.
+    pub owner_digest: u64,
+    pub reserved: [u8; 144],
     pub volumes: [VolumeRecord; VOLUMES_MAX],
 }
 
@@ -74,7 +76,7 @@ pub(crate) const STATE_OPEN: u32 = 1;
 assert_layout!(Superblock, 4096, {
     magic: 0, checksum: 8, version: 16, page_bytes: 20, uuid: 24, compat: 40, ro_compat: 48,
     incompat: 56, sequence: 64, pool_bytes: 72, opens: 80, created_unix_s: 88,
-    next_volume_id: 96, state: 100, reserved: 104, volumes: 256,
+    next_volume_id: 96, state: 100, owner_digest: 104, reserved: 112, volumes: 256,
 });
 
 /// One volume; a record with id 0 is unused and all zero.
@@ -84,7 +86,9 @@ pub(crate) struct VolumeRecord {
     pub id: u32,
     pub name_len: u8,
     pub name: [u8; NAME_LEN_MAX],
-    pub reserved: [u8; 12],
+    pub reserved: [u8; 4],
+    /// Over all extents and tables of its extent map, at a clean close.
+    pub map_digest: u64,
     /// Page of the root table of the extent map.
     pub root_page: u64,
     /// Length of the logical space.
@@ -92,5 +96,5 @@ pub(crate) struct VolumeRecord {
 }
 
 assert_layout!(VolumeRecord, 64, {
-    id: 0, name_len: 4, name: 5, reserved: 36, root_page: 48, len_bytes: 56,
+    id: 0, name_len: 4, name: 5, reserved: 36, map_digest: 40, root_page: 48, len_bytes: 56,
 });

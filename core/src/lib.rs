@@ -56,8 +56,10 @@ mod counters;
 mod entry;
 mod epoch;
 mod index;
+mod set_once;
 mod wait;
 
+mod examine;
 mod extent;
 mod fault;
 mod guard;
@@ -73,6 +75,8 @@ mod zero;
 
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(test)]
+mod state_table;
 
 #[cfg(all(test, shuttle))]
 mod mixes;
@@ -84,9 +88,10 @@ pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};
 pub use entry::EntryCounts;
 pub use epoch::{EpochCell, Pin, pin};
 pub use error::{Error, Result};
+pub use examine::{Examination, Finding, Severity};
 pub use extent::{Appender, Extent};
 pub use guard::{ReadGuard, WriteGuard};
-pub use inspect::VolumeStats;
+pub use inspect::{SlotExtents, SlotInfo, VolumeStats};
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};

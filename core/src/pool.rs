@@ -3,11 +3,13 @@
 //! 1. Creating writes the superblock last: a crash before that leaves something that is no pool.
 //! 2. Opening takes every page that an extent map names from the allocator, once. Two owners of a
 //!    page, or a page outside the pool, are damage; whatever is left is free.
-//! 3. A pool that is open for writing says so on the medium; a clean close takes it back.
+//! 3. A pool that is written to says so on the medium before anything else is changed; a clean close
+//!    takes it back. So a pool that is opened, found damaged, and left is as it was.
 //! 4. A pool that is opened read-only is not changed by a single byte.
 //!
 //! Lock order: `volumes`, then what volumes lock, then `superblock`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +21,8 @@ use crate::allocator::{Allocator, Space};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result};
-use crate::extent_map::{ExtentMap, VOLUME_BYTES_MAX};
+use crate::examine::Examination;
+use crate::extent_map::{ALL_SLOTS, ExtentMap, Owned, VOLUME_BYTES_MAX};
 use crate::inspect::VolumeStats;
 use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
@@ -40,12 +43,19 @@ pub(crate) struct PoolShared {
     superblock: Mutex<Superblock>,
     /// Ties checksums to this pool.
     seed: u64,
+    /// How often it was written to, this time included: what the superblock says from
+    /// [`PoolShared::begin`] on.
+    opens: u64,
+    /// Whether the superblock on the medium says that the pool is open.
+    begun: AtomicBool,
     closed: AtomicBool,
 }
 
 struct PoolInner {
     shared: Arc<PoolShared>,
     was_clean: bool,
+    /// As it was at the opening.
+    owner_digest: u64,
     /// Those that the superblock names.
     volumes: Mutex<Vec<Arc<VolumeShared>>>,
 }
@@ -92,10 +102,13 @@ pub struct PoolInfo {
     pub persistence: Persistence,
     /// How lines are written back.
     pub flush_instruction: FlushInstruction,
-    /// How often it was opened for writing, this time included.
+    /// How often it was opened and written to, this time included. No two lives of a pool that
+    /// change anything have the same number.
     pub opens: u64,
     /// Whether it was closed in good order before.
     pub was_clean: bool,
+    /// What its owner gave to [`Pool::close_with`] then; 0 without.
+    pub owner_digest: u64,
     /// Seconds since 1970 at creation.
     pub created_unix_s: u64,
 }
@@ -120,6 +133,28 @@ impl PoolShared {
     pub(crate) fn require_open(&self) -> Result<()> {
         // ORDERING: Acquire; pairs with the Release in `Pool::close`.
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// The right to change the pool; says on the medium that it is open, the first time.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Io`].
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        self.medium.require_writable()?;
+        // ORDERING: Acquire; pairs with the Release in `begin`.
+        if self.begun.load(Ordering::Acquire) { Ok(()) } else { self.begin() }
+    }
+
+    #[cold]
+    fn begin(&self) -> Result<()> {
+        let opens = self.opens;
+        self.update_superblock(|superblock| {
+            superblock.opens = opens;
+            superblock.state = STATE_OPEN;
+        })?;
+        // ORDERING: Release; pairs with the Acquire in `require_writable`. Doing it twice is harmless.
+        self.begun.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
@@ -169,6 +204,17 @@ impl Pool {
         Self::load(medium)
     }
 
+    /// Looks at everything in the pool at `path` that opening would look at, and names all damage
+    /// instead of stopping at the first. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Pool::open`] that leave nothing to look at: [`Error::NotAPool`],
+    /// [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Locked`],
+    /// [`Error::Truncated`], [`Error::Io`], and [`Error::Corrupt`] if the superblock contradicts itself.
+    pub fn examine(path: &Path) -> Result<Examination> {
+        crate::examine::examine(path)
+    }
+
     /// A pool in memory of this process, for tests and for caches.
     ///
     /// # Errors
@@ -178,19 +224,46 @@ impl Pool {
         Self::initialize(Medium::anonymous(len_bytes)?)
     }
 
-    /// Marks the pool clean. Later calls answer [`Error::Closed`]; guards that are alive stay
-    /// valid. Closing twice is no error.
+    /// As [`Pool::close_with`], without a digest.
     ///
     /// # Errors
-    /// [`Error::Io`] where the medium reports that it failed.
+    /// As [`Pool::close_with`].
     pub fn close(&self) -> Result<()> {
-        let _volumes = self.0.volumes.lock();
+        self.close_with(0)
+    }
+
+    /// Marks the pool clean. Later calls answer [`Error::Closed`]; guards that are alive stay
+    /// valid. Closing twice is no error. A pool that was not written to stays as it is.
+    ///
+    /// A digest of every extent map is kept, so that the next opening notices a page of it that fell
+    /// back to an earlier state; and `owner_digest`, by which whoever owns the volumes can do the same for
+    /// what is in them ([`PoolInfo::owner_digest`]).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a word of an extent map does not verify: the pool is not marked.
+    /// [`Error::Io`] where the medium reports that it failed.
+    pub fn close_with(&self, owner_digest: u64) -> Result<()> {
+        let shared = &self.0.shared;
+        let volumes = self.0.volumes.lock();
         // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
-        if self.0.shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
+        if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
             return Ok(());
         }
-        self.0.shared.allocator.check();
-        self.0.shared.update_superblock(|superblock| superblock.state = STATE_CLEAN)
+        let seals = volumes.iter().map(|volume| Ok((volume.id, volume.map.seal()?)));
+        let digests = seals.collect::<Result<HashMap<u32, u64>>>()?;
+        shared.allocator.check();
+        if self.0.was_clean && !shared.begun.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let opens = shared.opens;
+        shared.update_superblock(|superblock| {
+            superblock.opens = opens;
+            superblock.state = STATE_CLEAN;
+            superblock.owner_digest = owner_digest;
+            for record in superblock.volumes.iter_mut().filter(|record| record.is_used()) {
+                record.map_digest = digests[&record.id];
+            }
+        })
     }
 
     /// Whether the pool was opened without the right to change it.
@@ -219,10 +292,12 @@ impl Pool {
     pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
         let shared = &self.0.shared;
         shared.require_open()?;
-        shared.medium.require_writable()?;
+        shared.require_writable()?;
         check_name(name)?;
         check_len(len_bytes)?;
         let mut volumes = self.0.volumes.lock();
+        // Again, under the lock that closing holds: a volume that came after would have no digest.
+        shared.require_open()?;
         if volumes.iter().any(|volume| volume.name == name) {
             return Err(Error::InvalidArgument("a volume of this name exists"));
         }
@@ -266,8 +341,9 @@ impl Pool {
     pub fn remove_volume(&self, name: &str) -> Result<bool> {
         let shared = &self.0.shared;
         shared.require_open()?;
-        shared.medium.require_writable()?;
+        shared.require_writable()?;
         let mut volumes = self.0.volumes.lock();
+        shared.require_open()?;
         let Some(index) = volumes.iter().position(|volume| volume.name == name) else {
             return Ok(false);
         };
@@ -303,8 +379,9 @@ impl Pool {
             kind: medium.kind(),
             persistence: medium.persistence(),
             flush_instruction: medium.instruction(),
-            opens: superblock.opens,
+            opens: self.0.shared.opens,
             was_clean: self.0.was_clean,
+            owner_digest: if self.0.was_clean { self.0.owner_digest } else { 0 },
             created_unix_s: superblock.created_unix_s,
         }
     }
@@ -358,6 +435,13 @@ impl Pool {
             volume.add_occupancy(&mut uses)?;
         }
         Ok(uses)
+    }
+
+    /// Free pages of each huge page. No lock is taken that is held over a fence, so a crash point may
+    /// ask this of the pool that goes on.
+    #[cfg(feature = "sim")]
+    pub fn free_by_huge_page(&self) -> Vec<u16> {
+        self.0.shared.allocator.free_by_huge_page()
     }
 
     /// Panics unless everything in DRAM agrees, and nobody is in it: [`Volume::check`] of each volume,
@@ -436,22 +520,22 @@ impl Pool {
             counters: Arc::new(Counters::default()),
             superblock: Mutex::new(superblock),
             seed: superblock.seed(),
+            opens: superblock.opens + 1,
+            begun: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         let used = superblock.volumes.iter().filter(|record| record.is_used());
         let open = used
-            .map(|record| VolumeShared::load(&shared, record).map(Arc::new))
+            .map(|record| VolumeShared::load(&shared, record, superblock.state).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         shared.allocator.check();
         let was_clean = superblock.state == STATE_CLEAN;
-        if shared.medium.mode() == Mode::ReadWrite {
-            shared.update_superblock(|superblock| {
-                superblock.opens += 1;
-                superblock.state = STATE_OPEN;
-            })?;
+        if shared.medium.mode() == Mode::ReadWrite && !was_clean {
+            open.iter().try_for_each(|volume| volume.map.persist_tables())?;
+            superblock::persist(&shared.medium)?;
         }
-        let volumes = Mutex::new(open);
-        Ok(Self(Arc::new(PoolInner { shared, was_clean, volumes })))
+        let (volumes, owner_digest) = (Mutex::new(open), superblock.owner_digest);
+        Ok(Self(Arc::new(PoolInner { shared, was_clean, owner_digest, volumes })))
     }
 }
 
@@ -468,7 +552,7 @@ impl VolumeRecord {
 }
 
 impl VolumeShared {
-    fn load(pool: &Arc<PoolShared>, record: &VolumeRecord) -> Result<Self> {
+    fn load(pool: &Arc<PoolShared>, record: &VolumeRecord, state: u32) -> Result<Self> {
         let name = record.name().expect("checked with the superblock").to_string();
         if check_len(record.len_bytes).is_err() {
             return Err(Error::Corrupt {
@@ -480,31 +564,32 @@ impl VolumeShared {
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
         let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
-        map.claim_pages(record.len_bytes)?;
+        let digest = map.claim_pages(record.len_bytes)?;
+        if state == STATE_CLEAN && digest != record.map_digest {
+            return Err(Error::Corrupt {
+                what: "extent map",
+                offset: root.offset().0,
+                detail: format!("volume {name} is not mapped as it was when the pool was closed"),
+            });
+        }
         Ok(Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map))
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {
-        let mut tables = Vec::new();
-        let mut note_table = |table: PageNo| {
-            tables.push(table);
-            Ok(())
-        };
-        self.map.walk(&mut note_table, &mut |extent| {
-            let of_huge = &mut uses[extent.physical.huge().0 as usize];
-            match extent.size {
-                ExtentSize::Huge => of_huge.huge_of = Some(self.id),
-                ExtentSize::Page => match of_huge.pages_of.last_mut() {
+        self.map.walk(ALL_SLOTS, &mut |owned| {
+            let of_huge = &mut uses[owned.run().first.huge().0 as usize];
+            match owned {
+                Owned::Table(_) => of_huge.table_pages += 1,
+                Owned::Extent(extent) if extent.size == ExtentSize::Huge => {
+                    of_huge.huge_of = Some(self.id);
+                }
+                Owned::Extent(_) => match of_huge.pages_of.last_mut() {
                     Some((id, pages)) if *id == self.id => *pages += 1,
                     _ => of_huge.pages_of.push((self.id, 1)),
                 },
             }
             Ok(())
-        })?;
-        for table in tables {
-            uses[table.huge().0 as usize].table_pages += 1;
-        }
-        Ok(())
+        })
     }
 }
 

@@ -6,7 +6,6 @@
 //!    mapping is never split: that would cost a table, and the huge page.
 //! 3. Slots without entries and extents are passed over; no memory is spent on them.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -15,9 +14,7 @@ use crate::error::Result;
 use crate::extent_map::Word;
 use crate::index::LockedSlot;
 use crate::persist::{Flushed, fence_all, store_zeros};
-use crate::units::{
-    ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, SlotNo,
-};
+use crate::units::{ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE};
 use crate::volume::VolumeShared;
 
 impl VolumeShared {
@@ -29,14 +26,11 @@ impl VolumeShared {
         self.without_guards(range, deadline, |part, _| self.zero_mapped([part]))
     }
 
-    /// `range`, and all of the last page if it reaches the end of the volume: behind the end there
-    /// is nothing to keep.
-    pub(crate) fn with_last_page(&self, range: LogicalRange) -> LogicalRange {
+    /// `range`, and all of the last slot if it reaches the end of the volume: behind the end there
+    /// is nothing to keep, neither of a page nor of a huge page that was cut in its middle.
+    pub(crate) fn with_last_slot(&self, range: LogicalRange) -> LogicalRange {
         let end = range.start + range.len_bytes;
-        match end == self.len_bytes() {
-            true => LogicalRange::new(range.start, end.next_multiple_of(PAGE) - range.start),
-            false => range,
-        }
+        if end == self.len_bytes() { up_to_slot_end(range) } else { range }
     }
 
     /// Calls `act` for the part of `range` in each slot that has anything, with the slot locked and
@@ -47,8 +41,10 @@ impl VolumeShared {
         deadline: Option<Instant>,
         act: impl Fn(LogicalRange, &mut LockedSlot<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut slots: BTreeSet<SlotNo> = self.index.touched_slots(range.slots()).collect();
-        slots.extend(self.map.mapped_slots(range.slots())?);
+        let mut slots = self.map.mapped_slots(range.slots())?;
+        slots.extend(self.index.touched_slots(range.slots()));
+        slots.sort_unstable();
+        slots.dedup();
         for slot in &slots {
             self.pins.wait_unpinned(range.within(*slot), deadline)?;
         }
@@ -109,6 +105,12 @@ impl VolumeShared {
     }
 }
 
+/// `range`, and the rest of the slot in which it ends.
+pub(crate) fn up_to_slot_end(range: LogicalRange) -> LogicalRange {
+    let end = (range.start + range.len_bytes).next_multiple_of(HUGE);
+    LogicalRange::new(range.start, end - range.start)
+}
+
 /// The pages of a range within one slot that it covers whole, by their position in the slot.
 fn whole_pages(range: LogicalRange) -> Range<usize> {
     let slot_start = range.start / HUGE * HUGE;
@@ -131,6 +133,35 @@ fn page_parts(range: LogicalRange) -> [LogicalRange; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pool;
+    use crate::index::LockedPage;
+    use crate::units::SlotNo;
+
+    /// A scan that met a locked entry waited for it, and then went on behind it: number 27 of
+    /// docs/decisions/0007-kernel-dax-bugs.md.
+    #[test]
+    fn a_range_is_punched_whole_though_an_entry_in_its_middle_was_locked() {
+        let pool = Pool::in_memory(4 << 20).unwrap();
+        let volume = pool.create_volume("v", 4 * HUGE).unwrap();
+        for slot in 0..4 {
+            volume.write(slot * HUGE + 90 * PAGE, &[1; 21 * PAGE as usize]).unwrap();
+        }
+        let index = &volume.shared.index;
+        std::thread::scope(|scope| {
+            let LockedPage::Page(held) = index.lock_page(LogicalPage(512 + 100)) else {
+                panic!("a 2 MiB mapping")
+            };
+            let punch = scope.spawn(|| volume.punch(LogicalRange::new(0, 4 * HUGE)));
+            while !index.has_sleepers(SlotNo(1)) && !punch.is_finished() {
+                std::thread::yield_now();
+            }
+            drop(held);
+            punch.join().unwrap().unwrap();
+        });
+        assert_eq!(volume.extents(LogicalRange::new(0, 4 * HUGE)).unwrap(), []);
+        assert_eq!(pool.entry_counts(), Default::default());
+        pool.check();
+    }
 
     #[test]
     fn a_range_is_its_whole_pages_and_the_parts_beside_them() {

@@ -4,14 +4,16 @@
 //!    then the length on the medium; longer goes the medium, then the length.
 //! 2. A fault locks its entry, fences, and looks at the length. So either the punch here finds the
 //!    entry touched, and waits for it, or the fault finds the new length.
-//! 3. Bytes behind the end are zeros, up to the end of the last page.
+//! 3. Bytes behind the end are zeros, up to the end of the last slot. Its huge page, if it has one,
+//!    goes when the end moves to its start or before it.
 
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::extent_map::VOLUME_BYTES_MAX;
 use crate::primitives::atomic::{Ordering, fence};
-use crate::units::{HUGE, LogicalRange};
+use crate::punch::up_to_slot_end;
+use crate::units::LogicalRange;
 use crate::volume::VolumeShared;
 
 /// An error for a length that no volume can have.
@@ -45,39 +47,11 @@ impl VolumeShared {
         self.set_len_bytes(to);
         // ORDERING: SeqCst; pairs with the fence in `VolumeShared::require_inside`.
         fence(Ordering::SeqCst);
-        // To the end of the last slot: a huge page there that an earlier cut left half is behind the
-        // end now, and goes only as a whole.
-        let tail = LogicalRange::new(to, old.next_multiple_of(HUGE) - to);
+        let tail = up_to_slot_end(LogicalRange::new(to, old - to));
         let punched = self.punch(tail, deadline);
         if punched.is_err() {
             self.set_len_bytes(old);
         }
         punched
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::units::PAGE;
-    use crate::{CreateOptions, OpenOptions, Pool};
-
-    #[test]
-    fn a_huge_page_that_was_cut_in_its_middle_goes_when_the_end_comes_before_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pool");
-        let options = CreateOptions { len_bytes: 4 * HUGE, ..CreateOptions::default() };
-        let pool = Pool::create(&path, &options).unwrap();
-        let volume = pool.create_volume("v", 2 * HUGE).unwrap();
-        volume.write(HUGE, b"gone soon").unwrap();
-        let with_huge_page = pool.space().free_pages;
-        volume.set_len(HUGE + PAGE).unwrap();
-        assert_eq!(volume.stats().unwrap().huge_extents, 1, "half of it is inside");
-        volume.set_len(HUGE).unwrap();
-        volume.check();
-        assert!(pool.space().free_pages > with_huge_page);
-        drop((volume, pool));
-        let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
-        assert_eq!(pool.volume("v").unwrap().unwrap().len_bytes(), HUGE);
     }
 }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
-use crate::persist::{fence, load_word, store_lines, store_word, store_zero_lines};
+use crate::persist::{fence, flush_range, load_word, store_lines, store_word, store_zero_lines};
 use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 /// The smallest pool: both copies of the superblock, and room to work.
@@ -136,6 +136,19 @@ pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
     Ok(**superblock)
 }
 
+/// Where a copy is that does not count, and why.
+pub(crate) fn damaged_copies(medium: &Medium) -> Vec<(Offset, String)> {
+    let copies =
+        SUPERBLOCK_OFFSETS.map(|offset| (Offset(offset), read_copy(medium, Offset(offset))));
+    let bad = copies.into_iter().filter_map(|(offset, copy)| match copy {
+        Copy::Valid(_) => None,
+        Copy::OtherVersion(found) => Some((offset, format!("it has format version {found}"))),
+        Copy::Damaged => Some((offset, "its checksum does not match".to_string())),
+        Copy::Foreign => Some((offset, "it is not there".to_string())),
+    });
+    bad.collect()
+}
+
 /// Whether either copy carries the magic of a pool, whole or not.
 pub(crate) fn is_present(medium: &Medium) -> bool {
     SUPERBLOCK_OFFSETS
@@ -178,6 +191,16 @@ pub(crate) fn write(medium: &Medium, superblock: &mut Superblock) -> Result<()> 
         let stored = store_lines(medium, Offset(offset), bytemuck::bytes_of(superblock));
         let [_] = fence(medium, [stored])?;
     }
+    Ok(())
+}
+
+/// Persists both copies as they stand: a killed process may have left them in caches. Changes nothing.
+///
+/// # Errors
+/// [`Error::Io`] as the medium reports it.
+pub(crate) fn persist(medium: &Medium) -> Result<()> {
+    let copies = SUPERBLOCK_OFFSETS.map(|offset| ByteRange::new(Offset(offset), PAGE));
+    fence(medium, copies.map(|copy| flush_range(medium, copy)))?;
     Ok(())
 }
 

@@ -88,7 +88,7 @@ impl VolumeShared {
     }
 
     fn upgrade_slot(&self, slot: SlotNo, pages_min: u64, patience: Duration) -> Result<Upgrade> {
-        let counters = &self.pool.counters;
+        let counters = self.pool.counters.mine();
         let upgrade = self.try_upgrade(slot, pages_min, patience)?;
         match upgrade {
             Upgrade::AlreadyHuge => {}

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::counters::Access;
 use crate::error::{Error, Result};
 use crate::extent::{Appender, Extent};
-use crate::extent_map::ExtentMap;
+use crate::extent_map::{ExtentMap, Owned};
 use crate::fault::Request;
 use crate::guard::{ReadGuard, WriteGuard};
 use crate::index::EntryIndex;
@@ -103,6 +103,7 @@ impl VolumeShared {
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::OutOfRange`] for an empty range or one past the end.
+    #[inline]
     pub(crate) fn clip(&self, range: LogicalRange) -> Result<LogicalRange> {
         self.pool.require_open()?;
         self.check_range(range)?;
@@ -125,6 +126,7 @@ impl VolumeShared {
         self.len_bytes.store(len_bytes, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn check_range(&self, range: LogicalRange) -> Result<()> {
         let fits = range.end().is_some_and(|end| end <= self.len_bytes());
         if fits && range.len_bytes > 0 {
@@ -174,6 +176,7 @@ impl Volume {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Busy`] if a write guard overlaps, [`Error::Corrupt`],
     /// [`Error::Closed`].
+    #[inline]
     pub fn map(&self, range: LogicalRange) -> Result<ReadGuard> {
         ReadGuard::fault(&self.shared, range, self.deadline())
     }
@@ -187,7 +190,7 @@ impl Volume {
     /// is free (nothing is changed), [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`],
     /// [`Error::Closed`].
     pub fn map_mut(&self, range: LogicalRange) -> Result<WriteGuard> {
-        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_writable()?;
         WriteGuard::fault(&self.shared, range, self.deadline())
     }
 
@@ -212,7 +215,7 @@ impl Volume {
         range: LogicalRange,
         pages_min: u64,
     ) -> Result<(Appender, Arc<Extent>)> {
-        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_writable()?;
         if !range.start.is_multiple_of(HUGE) || !range.len_bytes.is_multiple_of(PAGE) {
             return Err(Error::InvalidArgument("appending starts at a slot and maps whole pages"));
         }
@@ -292,27 +295,28 @@ impl Volume {
     /// in part, and part of a huge page, are zeroed in place.
     ///
     /// # Durability
-    /// Durable when it returns; a crash in between leaves each page either as it was or punched.
+    /// Durable when it returns. A crash in between leaves each 4 KiB extent that the range covers
+    /// whole as it was or punched; of what is zeroed in place, each byte as it was or zero.
     ///
     /// # Errors
     /// [`Error::Busy`] while a guard or handle is alive in the range: nothing is changed, unless
     /// it came after the check. [`Error::OutOfRange`], [`Error::ReadOnly`], [`Error::Corrupt`],
     /// [`Error::Io`], [`Error::Closed`].
     pub fn punch(&self, range: LogicalRange) -> Result<()> {
-        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_writable()?;
         self.check_open(range)?;
-        self.shared.punch(self.shared.with_last_page(range), self.deadline())
+        self.shared.punch(self.shared.with_last_slot(range), self.deadline())
     }
 
     /// Zeroes `range` and keeps its extents; holes stay holes.
     ///
     /// # Durability
-    /// As [`Volume::punch`].
+    /// Durable when it returns; a crash in between leaves each byte as it was or zero.
     ///
     /// # Errors
     /// As [`Volume::punch`].
     pub fn zero(&self, range: LogicalRange) -> Result<()> {
-        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_writable()?;
         self.check_open(range)?;
         self.shared.zero(range, self.deadline())
     }
@@ -321,15 +325,15 @@ impl Volume {
     /// what is added reads as zeros.
     ///
     /// # Durability
-    /// Durable when it returns. A crash while it is made shorter leaves the old length, and each
-    /// page behind the new end as it was or a hole.
+    /// Durable when it returns. A crash in between leaves the old length or the new one; with the old
+    /// one, what was to be cut off is as a crash in [`Volume::punch`] leaves it.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a length of 0 or over 256 TiB, [`Error::Busy`] while a guard
     /// or handle is alive in what is cut off: the length is as it was. [`Error::ReadOnly`],
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn set_len(&self, len_bytes: u64) -> Result<()> {
-        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_writable()?;
         self.shared.pool.require_open()?;
         self.shared.set_len(len_bytes, self.deadline())
     }
@@ -349,7 +353,7 @@ impl Volume {
     /// [`Error::OutOfRange`], [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`],
     /// [`Error::Closed`].
     pub fn upgrade(&self, range: LogicalRange, pages_min: u64) -> Result<UpgradeReport> {
-        self.shared.pool.medium.require_writable()?;
+        self.shared.pool.require_writable()?;
         self.check_open(range)?;
         self.shared.upgrade(range, pages_min, self.patience)
     }
@@ -362,7 +366,8 @@ impl Volume {
     pub fn extents(&self, range: LogicalRange) -> Result<Vec<ExtentInfo>> {
         self.check_open(range)?;
         let mut extents: Vec<ExtentInfo> = Vec::new();
-        self.shared.map.walk(&mut |_| Ok(()), &mut |extent| {
+        self.shared.map.walk(range.slots(), &mut |owned| {
+            let Owned::Extent(extent) = owned else { return Ok(()) };
             let start = extent.logical.0 * PAGE;
             let physical = extent.physical.offset();
             let follows = |last: &&mut ExtentInfo| {
@@ -395,14 +400,7 @@ impl Volume {
         self.shared.stats()
     }
 
-    /// Panics unless entries, extent map, pins and summaries agree, and nobody is in them: the
-    /// invariants of docs/DAX.md that can be seen at rest. For tests.
-    #[doc(hidden)]
-    pub fn check(&self) {
-        self.shared.check();
-    }
-
-    fn check_open(&self, range: LogicalRange) -> Result<()> {
+    pub(crate) fn check_open(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_open()?;
         self.shared.check_range(range)
     }

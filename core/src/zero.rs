@@ -15,7 +15,11 @@ static ONE_PAGE: [u8; 4096] = [0; 4096];
 
 /// The longest prefix of `len_bytes` zeros that one slice can give.
 pub(crate) fn zeros(len_bytes: u64) -> &'static [u8] {
-    let extent: &'static [u8] = ZEROS.get_or_init(map).as_deref().unwrap_or(&ONE_PAGE);
+    prefix(ZEROS.get_or_init(map).as_deref(), len_bytes)
+}
+
+fn prefix(extent: Option<&'static [u8]>, len_bytes: u64) -> &'static [u8] {
+    let extent = extent.unwrap_or(&ONE_PAGE);
     &extent[..extent.len().min(len_bytes as usize)]
 }
 
@@ -35,5 +39,11 @@ mod tests {
         assert_eq!(huge.as_ptr(), page.as_ptr());
         assert_eq!(huge.len() as u64, HUGE);
         assert!(huge.iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn without_the_extent_holes_come_by_the_page() {
+        assert_eq!(prefix(None, HUGE), [0; 4096]);
+        assert_eq!(prefix(None, 9), [0; 9]);
     }
 }

@@ -176,7 +176,7 @@ impl Store {
             self.lanes.for_each(|lane| lane.seal(&self.space))?;
             reclaimer.lane.seal(&self.space)?;
         }
-        Ok(self.pool().close()?)
+        Ok(self.pool().close_with(recovery::log_digest(self.space.unpunched()))?)
     }
 }
 

@@ -3,9 +3,17 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+mod model;
+mod place;
+mod random;
+
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
+
+pub use model::{Learned, Model, Shape};
+pub use place::{Place, check_space, written_until_full};
+pub use random::{Random, for_seeds};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;

@@ -2,8 +2,8 @@
 //! a panic or a hang. And any bytes at all may be opened.
 //!
 //! Method: a small store that was closed, so that every segment is sealed. Then bytes are flipped
-//! one at a time, pages are zeroed, exchanged, and taken from another pool,
-//! the pool is cut at every page, and files of noise are opened. Whatever opens must hold exactly
+//! one at a time, pages are zeroed, exchanged, taken from another pool, or from the same one at
+//! an earlier close, the pool is cut at every page, and files of noise are opened. Whatever opens must hold exactly
 //! what was written. A failure prints the place and the kind of damage.
 //!
 //! `DAXITE_DAMAGE_STEP=1` flips every byte instead of a sample.
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 struct Subject {
     image: Vec<u8>,
+    /// The pool as it was at an earlier clean close.
+    earlier: Vec<u8>,
     contents: Contents,
 }
 
@@ -43,11 +45,13 @@ fn subject(salt: u8) -> Subject {
     let database = Options::new().capacity(POOL_BYTES).create(&path).unwrap();
     write(&database, 0..60);
     database.close().unwrap();
+    let earlier = std::fs::read(&path).unwrap();
     let database = Options::new().open(&path).unwrap();
     write(&database, 60..110);
+    database.reclaim().unwrap();
     let contents = contents(&database).unwrap();
     database.close().unwrap();
-    Subject { image: std::fs::read(&path).unwrap(), contents }
+    Subject { image: std::fs::read(&path).unwrap(), earlier, contents }
 }
 
 fn open(image: &[u8]) -> Result<Contents, Error> {
@@ -125,6 +129,7 @@ fn pages_that_are_lost_foreign_or_in_each_others_place_never_give_a_wrong_value(
             ("filled with ones", vec![0xff; PAGE as usize]),
             ("from another pool", page_of(&other.image, page)),
             ("a copy of another page", page_of(&subject.image, neighbour)),
+            ("as it was before", page_of(&subject.earlier, page)),
         ];
         for (what, replacement) in replacements {
             let mut image = subject.image.clone();
@@ -136,6 +141,26 @@ fn pages_that_are_lost_foreign_or_in_each_others_place_never_give_a_wrong_value(
         }
     }
     assert!(refused > pages.len() as u64, "only {refused} were refused");
+}
+
+#[test]
+fn a_damaged_pool_that_is_refused_is_left_as_it_is() {
+    let subject = subject(0);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    let mut refused = 0;
+    for page in used_pages(&subject.image) {
+        for at in [page * PAGE as usize + 8, (page + 1) * PAGE as usize - 60] {
+            let mut image = subject.image.clone();
+            image[at] ^= 0x11;
+            std::fs::write(&path, &image).unwrap();
+            if Options::new().open(&path).is_err() {
+                assert!(std::fs::read(&path).unwrap() == image, "byte {at:#x}: it was changed");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 20, "only {refused} were refused");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use daxite_core::{
-    CreateOptions, Error, HUGE, LogicalRange, MediumKind, OpenOptions, Persistence, Pool,
+    CreateOptions, Error, HUGE, LogicalRange, MediumKind, OpenOptions, PAGE, Persistence, Pool,
 };
 
 const POOL_BYTES: u64 = 32 << 20;
@@ -83,6 +83,50 @@ fn every_medium_keeps_what_was_written_and_is_owned_by_one() {
         let created = Pool::create(&place.path, &again).map(|_| ());
         assert!(matches!(created, Err(Error::AlreadyExists { is_pool: true, .. })), "{created:?}");
         assert!(Pool::open(&place.path, &OpenOptions::default()).unwrap().info().was_clean);
+    }
+}
+
+#[test]
+fn volumes_are_cut_zeroed_and_upgraded_on_every_medium() {
+    for place in places() {
+        let pool = place.create();
+        // The tail of a volume that grows in pages, then one that is scattered by a hole.
+        for (name, hole) in [("grown", None), ("scattered", Some(100))] {
+            let volume = pool.create_volume(name, HUGE - PAGE).unwrap();
+            for page in (0..HUGE / PAGE - 1).filter(|page| Some(*page) != hole) {
+                volume.write(page * PAGE, &[page as u8 | 1; 64]).unwrap();
+            }
+            volume.set_len(HUGE).unwrap();
+            volume.write(HUGE - PAGE, &[0xff; 64]).unwrap();
+            let report = volume.upgrade(LogicalRange::new(0, HUGE), 256).unwrap();
+            let expected = if hole.is_some() { (0, 1) } else { (1, 0) };
+            assert_eq!((report.in_place, report.relocated), expected, "{name}: {report:?}");
+            volume.zero(LogicalRange::new(5 * PAGE + 8, 8)).unwrap();
+        }
+        pool.check();
+        drop(pool);
+        let pool = Pool::open(&place.path, &OpenOptions::default()).unwrap();
+        for (name, hole) in [("grown", None), ("scattered", Some(100))] {
+            let volume = pool.volume(name).unwrap().unwrap();
+            assert_eq!(volume.stats().unwrap().huge_extents, 1);
+            for page in 0..HUGE / PAGE {
+                let mut expected = [page as u8 | 1; 64];
+                match page {
+                    _ if Some(page) == hole => expected = [0; 64],
+                    5 => expected[8..16].fill(0),
+                    _ => {}
+                }
+                let guard = volume.map(LogicalRange::new(page * PAGE, 64)).unwrap();
+                assert_eq!(*guard, expected, "{name}, page {page}");
+            }
+            volume.set_len(PAGE / 2).unwrap();
+            volume.set_len(HUGE).unwrap();
+            assert!(
+                volume.map(LogicalRange::new(PAGE / 2, PAGE / 2)).unwrap().iter().all(|&b| b == 0)
+            );
+        }
+        pool.check();
+        pool.close().unwrap();
     }
 }
 

@@ -3,8 +3,10 @@
 //! Figures of the medium come from the pool, figures of faults and entries from the counters of
 //! this opening. A pipe gets the same names as JSON, one `name<TAB>value` per line.
 
+mod dax;
 mod report;
 mod text;
+mod volumes;
 
 use serde_json::Value;
 
@@ -12,8 +14,8 @@ use crate::failure::Outcome;
 use crate::output::{Mode, Out, SCHEMA};
 use crate::session::Session;
 
+pub(crate) use dax::dax_rows;
 pub(crate) use report::{Dax, Info};
-pub(crate) use text::dax_rows;
 
 /// Prints the report.
 pub(crate) fn run(pool: &Session, out: &mut Out) -> Outcome<()> {

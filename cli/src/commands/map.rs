@@ -1,253 +1,68 @@
-//! `daxite map`: a picture of the pool, one cell per huge page.
+//! `daxite map`: pictures of a pool and of its volumes, one cell per 2 MiB.
 //!
-//! | cell | means |
-//! | --- | --- |
-//! | `M` | holds the superblock (and whatever else fits beside it) |
-//! | `L` | one extent of 2 MiB that belongs to the log |
-//! | `V` | one extent of 2 MiB that belongs to another volume |
-//! | `0`-`9` | split into pages of 4 KiB, so many tenths of them in use |
-//! | `.` | free |
-//!
-//! A pool with more huge pages than a screen has cells is drawn smaller: a cell then stands for
-//! several huge pages, and for what most of them are used for.
+//! Whatever has more cells than a screen is drawn smaller: a cell then stands for several. JSON
+//! has the same as runs, in full.
 
-use anstyle::{AnsiColor, Style};
-use daxite::daxite_core::HugeUse;
+mod picture;
+mod pool;
+mod volume;
+
+use anstyle::Style;
+use daxite::daxite_core::{HUGE, PAGES_PER_HUGE};
 use serde::Serialize;
 
 use crate::args::MapArgs;
 use crate::failure::Outcome;
-use crate::output::{self, Out};
-use crate::session::Session;
-use crate::size;
+use crate::output::Out;
+use crate::session::Layer;
 
-/// Pages of 4 KiB in a huge page.
-const PAGES_PER_HUGE: u64 = 512;
-/// Lines that a picture may have before cells stand for several huge pages.
+/// Lines that a picture may have before cells stand for more.
 const LINES_MAX: usize = 32;
-/// The volume that the store keeps its log in.
-const LOG_VOLUME: &str = "log";
 
-/// What a huge page is used for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Use {
-    Superblock,
-    Log,
-    Volume,
-    /// Pages in use among its 512.
-    Split(u16),
-    Free,
-}
+/// One character of a picture.
+type Painted = (char, Style);
 
-impl Use {
-    fn of(huge: &HugeUse, log: Option<u32>) -> Self {
-        let used: u16 = huge.pages_of.iter().map(|&(_, pages)| pages).sum();
-        match huge.huge_of {
-            Some(owner) if Some(owner) == log => Self::Log,
-            Some(_) => Self::Volume,
-            None if huge.superblock_pages > 0 => Self::Superblock,
-            None if used + huge.table_pages == 0 => Self::Free,
-            None => Self::Split(used + huge.table_pages),
-        }
-    }
-
-    fn cell(self) -> char {
-        match self {
-            Self::Superblock => 'M',
-            Self::Log => 'L',
-            Self::Volume => 'V',
-            Self::Split(pages) => {
-                let tenths = (u64::from(pages) * 10 / PAGES_PER_HUGE).min(9);
-                char::from_digit(tenths as u32, 10).unwrap_or('9')
-            }
-            Self::Free => '.',
-        }
-    }
-
-    fn style(self) -> Style {
-        let color = match self {
-            Self::Superblock => AnsiColor::Magenta,
-            Self::Log => AnsiColor::Green,
-            Self::Volume => AnsiColor::Blue,
-            Self::Split(_) => AnsiColor::Yellow,
-            Self::Free => return Style::new().dimmed(),
-        };
-        color.on_default()
-    }
-
-    /// The same use, whatever the fill: what the legend counts together.
-    fn kind(self) -> Self {
-        match self {
-            Self::Split(_) => Self::Split(0),
-            other => other,
-        }
-    }
-}
-
-/// What stands behind each kind of cell, in the order of the legend.
-const LEGEND: [(Use, &str, &str); 5] = [
-    (Use::Superblock, "M", "superblock, and metadata beside it"),
-    (Use::Log, "L", "log, as one extent of 2 MiB"),
-    (Use::Volume, "V", "another volume, as one extent of 2 MiB"),
-    (Use::Split(0), "0-9", "split into pages of 4 KiB, tenths in use"),
-    (Use::Free, ".", "free"),
-];
-
-/// Draws the pool.
-pub(crate) fn run(pool: &Session, args: &MapArgs, out: &mut Out) -> Outcome<()> {
-    let uses = uses(pool)?;
-    if out.is_json() {
-        return out.object(&Runs::of(&uses));
-    }
-    let width = args.width.map_or_else(|| output::width().saturating_sub(12), usize::from);
-    draw(&uses, width.max(1), out)
-}
-
-/// Draws the pool as part of a larger output, indented by two cells.
-pub(crate) fn show(pool: &Session, out: &mut Out) -> Outcome<()> {
-    draw(&uses(pool)?, output::width().saturating_sub(14).min(64), out)
-}
-
-fn uses(pool: &Session) -> Outcome<Vec<Use>> {
-    let core = pool.db.pool();
-    let volumes = core.volumes().map_err(|error| pool.fail(error.into()))?;
-    let log = volumes.iter().find(|volume| volume.name == LOG_VOLUME).map(|volume| volume.id);
-    let occupancy = core.occupancy().map_err(|error| pool.fail(error.into()))?;
-    Ok(occupancy.iter().map(|huge| Use::of(huge, log)).collect())
-}
-
-fn draw(uses: &[Use], width: usize, out: &mut Out) -> Outcome<()> {
-    let per_cell = uses.len().div_ceil(width * LINES_MAX).max(1).next_power_of_two();
-    let cells: Vec<Use> = uses.chunks(per_cell).map(majority).collect();
-    for (at, line) in cells.chunks(width).enumerate() {
-        let offset = size::human((at * width * per_cell) as u64 * PAGES_PER_HUGE * 4096);
-        let painted = paint(line, out);
-        out.line(format_args!("{offset:>10}  {painted}"))?;
-    }
-    let unit = size::counted(per_cell as u64, "huge page", "huge pages");
-    out.line(format_args!("\n{:12}one cell is {unit} of 2 MiB", ""))?;
-    for (kind, sign, meaning) in LEGEND {
-        let count = uses.iter().filter(|used| used.kind() == kind).count();
-        if count > 0 {
-            let sign = out.paint(kind.style(), format_args!("{sign:>3}"));
-            out.line(format_args!("{:8}{sign} {:>8}  {meaning}", "", size::grouped(count as u64)))?;
-        }
-    }
-    Ok(())
-}
-
-fn paint(line: &[Use], out: &Out) -> String {
-    line.chunk_by(|a, b| a.kind() == b.kind())
-        .map(|run| {
-            let cells: String = run.iter().map(|used| used.cell()).collect();
-            out.paint(run[0].style(), cells)
-        })
-        .collect()
-}
-
-/// What one cell shows for several huge pages: the superblock if it is there, else what most are
-/// used for, the fuller kind where two are equal.
-fn majority(uses: &[Use]) -> Use {
-    if uses.contains(&Use::Superblock) {
-        return Use::Superblock;
-    }
-    let count = |kind: Use| uses.iter().filter(|used| used.kind() == kind).count();
-    let kinds = [Use::Free, Use::Split(0), Use::Volume, Use::Log];
-    match kinds.into_iter().max_by_key(|&kind| count(kind)).unwrap_or(Use::Free) {
-        Use::Split(_) => {
-            let split = uses.iter().filter_map(|used| match used {
-                Use::Split(pages) => Some(usize::from(*pages)),
-                _ => None,
-            });
-            Use::Split((split.sum::<usize>() / count(Use::Split(0)).max(1)) as u16)
-        }
-        other => other,
-    }
-}
-
-/// The JSON form: runs of huge pages with the same use.
+/// The JSON form.
 #[derive(Serialize)]
 struct Runs {
     huge_page_bytes: u64,
     huge_pages: u64,
-    runs: Vec<Run>,
+    runs: Vec<pool::Run>,
+    volumes: Vec<volume::Runs>,
 }
 
-#[derive(Serialize)]
-struct Run {
-    first: u64,
-    count: u64,
-    #[serde(rename = "use")]
-    used: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pages_used: Option<u16>,
+/// Draws the pool, then its volumes.
+pub(crate) fn run(layer: &Layer, args: &MapArgs, out: &mut Out) -> Outcome<()> {
+    let uses = pool::uses(layer)?;
+    let volumes = volume::sketches(layer)?;
+    if out.is_json() {
+        return out.object(&Runs {
+            huge_page_bytes: HUGE,
+            huge_pages: uses.len() as u64,
+            runs: pool::runs(&uses),
+            volumes: volumes.iter().map(volume::Runs::of).collect(),
+        });
+    }
+    let width = |fits: fn() -> usize| args.width.map_or_else(fits, usize::from);
+    pool::draw(&uses, width(pool::cells_that_fit), out)?;
+    picture::draw(&volumes, width(picture::cells_that_fit), out)
 }
 
-impl Runs {
-    fn of(uses: &[Use]) -> Self {
-        let mut first = 0;
-        let mut runs = Vec::new();
-        for run in uses.chunk_by(|a, b| a == b) {
-            let (used, pages_used) = match run[0] {
-                Use::Superblock => ("superblock", None),
-                Use::Log => ("log", None),
-                Use::Volume => ("volume", None),
-                Use::Split(pages) => ("split", Some(pages)),
-                Use::Free => ("free", None),
-            };
-            runs.push(Run { first, count: run.len() as u64, used, pages_used });
-            first += run.len() as u64;
-        }
-        Self { huge_page_bytes: PAGES_PER_HUGE * 4096, huge_pages: uses.len() as u64, runs }
-    }
+/// Draws the pool alone as part of a larger output, indented by two cells.
+pub(crate) fn show(layer: &Layer, out: &mut Out) -> Outcome<()> {
+    let width = pool::cells_that_fit().saturating_sub(2).min(64);
+    pool::draw(&pool::uses(layer)?, width, out)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A line of a picture, its colours changed as rarely as possible.
+fn paint(line: &[Painted], out: &Out) -> String {
+    line.chunk_by(|(_, one), (_, next)| one == next)
+        .map(|run| out.paint(run[0].1, run.iter().map(|(cell, _)| cell).collect::<String>()))
+        .collect()
+}
 
-    fn huge(
-        huge_of: Option<u32>,
-        superblock_pages: u16,
-        log_pages: u16,
-        table_pages: u16,
-    ) -> HugeUse {
-        let mut huge = HugeUse::default();
-        huge.huge_of = huge_of;
-        huge.superblock_pages = superblock_pages;
-        huge.table_pages = table_pages;
-        if log_pages > 0 {
-            huge.pages_of.push((7, log_pages));
-        }
-        huge
-    }
-
-    #[test]
-    fn every_use_has_its_cell() {
-        let of = |huge| Use::of(&huge, Some(7)).cell();
-        assert_eq!(of(huge(None, 1, 100, 2)), 'M');
-        assert_eq!(of(huge(Some(7), 0, 0, 0)), 'L');
-        assert_eq!(of(huge(Some(8), 0, 0, 0)), 'V');
-        assert_eq!(of(huge(None, 0, 0, 0)), '.');
-        assert_eq!(of(huge(None, 0, 0, 1)), '0');
-        assert_eq!(of(huge(None, 0, 256, 0)), '5');
-        assert_eq!(of(huge(None, 0, 512, 0)), '9');
-    }
-
-    #[test]
-    fn a_large_pool_is_drawn_smaller() {
-        assert_eq!(majority(&[Use::Free, Use::Log, Use::Log, Use::Free]), Use::Log);
-        assert_eq!(majority(&[Use::Free, Use::Free, Use::Log]), Use::Free);
-        assert_eq!(majority(&[Use::Superblock, Use::Free, Use::Free]), Use::Superblock);
-        assert_eq!(majority(&[Use::Split(100), Use::Split(200)]), Use::Split(150));
-    }
-
-    #[test]
-    fn runs_cover_the_pool() {
-        let uses = [Use::Superblock, Use::Log, Use::Log, Use::Split(3), Use::Free];
-        let runs = Runs::of(&uses);
-        assert_eq!(runs.runs.len(), 4);
-        assert_eq!(runs.runs.iter().map(|run| run.count).sum::<u64>(), 5);
-    }
+/// The digit for so many of the 512 pages of 2 MiB: tenths.
+fn tenths(pages: u16) -> char {
+    let tenths = (u64::from(pages) * 10 / PAGES_PER_HUGE).min(9);
+    char::from_digit(tenths as u32, 10).expect("one digit")
 }

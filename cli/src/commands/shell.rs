@@ -168,7 +168,7 @@ del KEY...              remove keys
 scan [--prefix P | --from A --to B] [--rev] [--limit N] [--keys-only | --count]
 use KEYSPACE            work on another keyspace; the first put makes it
 keyspaces               list them
-info, map               show the pool
+info, map               show the pool and its volumes
 load FILE, dump         as on the command line
 VERB --help             more about a verb
 

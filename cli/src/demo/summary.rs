@@ -30,7 +30,7 @@ pub(crate) fn chapter(
     story.figure("entries of 2 MiB", grouped(figures.info.dax.entries.huge_mapping));
     story.figure("entries of 4 KiB", grouped(figures.info.dax.entries.page_mapping));
     story.line("")?;
-    story.show(|out| map::show(pool, out))?;
+    story.show(|out| map::show(&pool.layer(), out))?;
 
     story.chapter("In figures")?;
     let seconds = |nanos: u64| Duration::from_nanos(nanos);

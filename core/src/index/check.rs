@@ -5,6 +5,8 @@ use super::locks::{ALL_SLOTS, EntryIndex};
 use crate::entry::{Entry, SlotState};
 use crate::epoch::pin;
 use crate::units::PAGES_PER_HUGE;
+#[cfg(test)]
+use {super::table::Table, crate::units::SlotNo};
 
 impl EntryIndex {
     /// Panics unless the index is legal and nobody is in it. For tests, and for teardown.
@@ -30,6 +32,18 @@ impl EntryIndex {
             };
             assert_eq!(place.is_marked_dirty(), is_dirty, "dirty mark of {slot:?}");
         }
+    }
+
+    /// Whether anyone sleeps in `slot`, or is about to.
+    #[cfg(test)]
+    pub(crate) fn has_sleepers(&self, slot: SlotNo) -> bool {
+        let place = self.directory.place(slot);
+        let pin = pin();
+        let table = place.table(&pin);
+        let in_table = |table: &Table| {
+            (0..PAGES_PER_HUGE as usize).any(|index| table.load(index).has_waiters())
+        };
+        place.load().has_waiters() || table.is_some_and(in_table)
     }
 }
 

@@ -1,35 +1,38 @@
-//! Where the slot words are: three levels of 512, which reach 256 TiB, made as they are touched.
+//! Where the slot words are: a node for each GiB, made when it is touched, under an array that
+//! reaches 256 TiB and that takes memory only where it is touched too.
 //!
 //! 1. What was made stays in place until the index goes, so references need no lock.
 //! 2. A node costs 8 bytes per slot, and one bit that says whether anything in it is dirty. Cells for
 //!    tables are made when the first slot of the node is used at 4 KiB.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::table::Table;
 use crate::entry::SlotWord;
 use crate::epoch::{EpochCell, Pin};
 use crate::primitives::atomic::{AtomicU64, Ordering};
+use crate::set_once::SetOnce;
 use crate::units::SlotNo;
 
-/// Children of a directory, and slots of a node. A model checker would look at every word of a node.
-const FANOUT: usize = if cfg!(any(loom, shuttle)) { 4 } else { 512 };
+/// Slots of a node: one GiB. A model checker would look at every word of a node.
+const NODE_SLOTS: usize = if cfg!(any(loom, shuttle)) { 4 } else { 512 };
+/// Nodes of the longest volume, 256 TiB.
+const NODES: usize = 1 << 18;
 
 pub(super) struct Directory {
-    /// One for each 512 GiB.
-    upper: Box<[OnceLock<Box<Upper>>]>,
+    nodes: Box<[SetOnce<Node>]>,
+    /// No node at or behind this one was made.
+    nodes_end: AtomicUsize,
 }
-
-/// A node for each GiB.
-struct Upper([OnceLock<Box<Node>>; FANOUT]);
 
 /// The slots of one GiB.
 pub(super) struct Node {
-    words: [AtomicU64; FANOUT],
+    words: [AtomicU64; NODE_SLOTS],
     /// A bit for each slot with a dirty entry; set under any lock in the slot, cleared under the
     /// lock of the whole slot.
-    dirty: [AtomicU64; FANOUT.div_ceil(64)],
+    dirty: [AtomicU64; NODE_SLOTS.div_ceil(64)],
     tables: OnceLock<Box<[EpochCell<Table>]>>,
 }
 
@@ -42,22 +45,26 @@ pub(super) struct Place<'a> {
 
 impl Directory {
     pub(super) fn new() -> Self {
-        Self { upper: (0..FANOUT).map(|_| OnceLock::new()).collect() }
+        let nodes = bytemuck::allocation::zeroed_slice_box(NODES);
+        Self { nodes, nodes_end: AtomicUsize::new(0) }
     }
 
     /// The place of `slot`, made if it is not there yet.
     pub(super) fn place(&self, slot: SlotNo) -> Place<'_> {
-        let (upper, node, at) = split(slot);
-        let upper = self.upper[upper]
-            .get_or_init(|| Box::new(Upper(std::array::from_fn(|_| OnceLock::new()))));
-        let node = upper.0[node].get_or_init(|| Box::new(Node::new()));
+        let (node_no, at) = split(slot);
+        let node = self.nodes[node_no].get_or_init(|| {
+            // ORDERING: AcqRel, before the node can be seen; pairs with the Acquire in `nodes`.
+            self.nodes_end.fetch_max(node_no + 1, Ordering::AcqRel);
+            Box::new(Node::new())
+        });
         Place { node, at }
     }
 
     /// The place of `slot`, if any slot near it was touched.
+    #[inline]
     pub(super) fn existing(&self, slot: SlotNo) -> Option<Place<'_>> {
-        let (upper, node, at) = split(slot);
-        let node = self.upper[upper].get()?.0[node].get()?;
+        let (node_no, at) = split(slot);
+        let node = self.nodes[node_no].get()?;
         Some(Place { node, at })
     }
 
@@ -67,9 +74,10 @@ impl Directory {
         slots: RangeInclusive<SlotNo>,
     ) -> impl Iterator<Item = (SlotNo, Place<'_>)> {
         self.nodes(slots.clone()).flat_map(move |(first, node)| {
-            let slots = slots.clone();
-            let all = (0..FANOUT).map(move |at| (SlotNo(first.0 + at as u64), Place { node, at }));
-            all.filter(move |(slot, _)| slots.contains(slot))
+            let start = slots.start().0.max(first.0);
+            let end = slots.end().0.min(first.0 + NODE_SLOTS as u64 - 1);
+            (start..=end)
+                .map(move |slot| (SlotNo(slot), Place { node, at: slot as usize % NODE_SLOTS }))
         })
     }
 
@@ -95,8 +103,7 @@ impl Directory {
 
     /// Bytes of DRAM that the directory and its tables take.
     pub(super) fn bytes(&self, pin: &Pin) -> u64 {
-        let uppers = self.upper.iter().filter(|upper| upper.get().is_some()).count();
-        let mut bytes = size_of_val(&*self.upper) + uppers * size_of::<Upper>();
+        let mut bytes = size_of::<SetOnce<Node>>() * self.nodes_end.load(Ordering::Acquire);
         for (_, node) in self.nodes(SlotNo(0)..=SlotNo(u64::MAX)) {
             bytes += size_of::<Node>();
             if let Some(tables) = node.tables.get() {
@@ -109,16 +116,12 @@ impl Directory {
 
     /// The nodes that have slots of `slots`, each with its first slot, in order.
     fn nodes(&self, slots: RangeInclusive<SlotNo>) -> impl Iterator<Item = (SlotNo, &Node)> {
-        let uppers = self.upper.iter().enumerate().filter_map(|(n, upper)| Some((n, upper.get()?)));
-        let nodes = uppers.flat_map(|(upper_no, upper)| {
-            let nodes = upper.0.iter().enumerate();
-            nodes.filter_map(move |(node_no, node)| {
-                let first = (upper_no * FANOUT + node_no) * FANOUT;
-                Some((SlotNo(first as u64), &**node.get()?))
-            })
-        });
-        nodes.filter(move |(first, _)| {
-            *first <= *slots.end() && SlotNo(first.0 + FANOUT as u64 - 1) >= *slots.start()
+        let first = slots.start().0 as usize / NODE_SLOTS;
+        // ORDERING: Acquire; pairs with the AcqRel in `place`.
+        let made = self.nodes_end.load(Ordering::Acquire);
+        let end = (slots.end().0 as usize / NODE_SLOTS).saturating_add(1).min(made);
+        (first..end).filter_map(|node_no| {
+            Some((SlotNo((node_no * NODE_SLOTS) as u64), self.nodes[node_no].get()?))
         })
     }
 }
@@ -138,6 +141,7 @@ impl<'a> Place<'a> {
         &self.node.words[self.at]
     }
 
+    #[inline]
     pub(super) fn load(self) -> SlotWord {
         // ORDERING: Acquire; pairs with the Release of `exchange` and of every unlock.
         SlotWord(self.word().load(Ordering::Acquire))
@@ -161,7 +165,7 @@ impl<'a> Place<'a> {
         'a: 'p,
     {
         let cells =
-            self.node.tables.get_or_init(|| (0..FANOUT).map(|_| EpochCell::empty()).collect());
+            self.node.tables.get_or_init(|| (0..NODE_SLOTS).map(|_| EpochCell::empty()).collect());
         let cell: &'a EpochCell<Table> = &cells[self.at];
         loop {
             if let Some(table) = cell.load(pin) {
@@ -206,7 +210,8 @@ pub(super) fn exchange_word(word: &AtomicU64, seen: u64, new: u64) -> bool {
     word.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-fn split(slot: SlotNo) -> (usize, usize, usize) {
+#[inline]
+fn split(slot: SlotNo) -> (usize, usize) {
     let slot = slot.0 as usize;
-    (slot / (FANOUT * FANOUT), slot / FANOUT % FANOUT, slot % FANOUT)
+    (slot / NODE_SLOTS, slot % NODE_SLOTS)
 }

@@ -27,7 +27,7 @@ impl LockedHuge<'_> {
         let old = self.entry();
         assert!(!matches!(old, Entry::Mapping(_)), "a mapping was replaced");
         change_locked(self.place, |seen| seen.with_state(SlotState::Huge(entry)).0);
-        self.index.counters.entry_changed(ExtentSize::Huge, Some(old), Some(entry));
+        self.index.counters.mine().entry_changed(ExtentSize::Huge, Some(old), Some(entry));
     }
 
     /// Its bytes are about to be handed out for writing.
@@ -92,7 +92,7 @@ impl LockedEntries<'_> {
             if exchange_word(word, seen.0, locked) {
                 if seen.entry().is_none() {
                     self.table().added();
-                    let counters = &self.index.counters;
+                    let counters = self.index.counters.mine();
                     counters.entry_changed(ExtentSize::Page, None, Some(Entry::Empty));
                 }
                 break;
@@ -116,7 +116,7 @@ impl LockedEntries<'_> {
         while !exchange_word(word, seen, PageWord(seen).with_entry(entry).0) {
             seen = word.load(Ordering::Relaxed);
         }
-        self.index.counters.entry_changed(ExtentSize::Page, Some(old), Some(entry));
+        self.index.counters.mine().entry_changed(ExtentSize::Page, Some(old), Some(entry));
     }
 
     /// Its bytes are about to be handed out for writing.
@@ -165,7 +165,7 @@ impl LockedSlot<'_> {
 
     /// Deletes the entries of `pages`; the 2 MiB entry, if there is one.
     pub(crate) fn delete(&mut self, pages: std::ops::Range<usize>) {
-        let counters = &self.index.counters;
+        let counters = self.index.counters.mine();
         match self.state() {
             SlotState::None => {}
             SlotState::Huge(old) => {
@@ -192,7 +192,7 @@ impl LockedSlot<'_> {
             let upgraded = seen.with_state(SlotState::Huge(entry)).0;
             if is_dirty { upgraded | DIRTY } else { upgraded }
         });
-        self.index.counters.entry_changed(ExtentSize::Huge, None, Some(entry));
+        self.index.counters.mine().entry_changed(ExtentSize::Huge, None, Some(entry));
     }
 
     /// The entries whose bytes were handed out for writing since they were last marked clean.

@@ -51,7 +51,7 @@ impl EntryIndex {
             };
             if place.exchange(seen, locked) {
                 if seen.state() == SlotState::None {
-                    self.counters.entry_changed(ExtentSize::Huge, None, Some(Entry::Empty));
+                    self.counters.mine().entry_changed(ExtentSize::Huge, None, Some(Entry::Empty));
                 }
                 return Ok(LockedHuge { index: self, place });
             }
@@ -116,7 +116,9 @@ impl EntryIndex {
                 SlotState::Table { inside } if inside > 0 => {
                     if place.exchange(seen, seen.0 | DRAINING) {
                         let drained = self.drain(place, deadline);
-                        return drained.then_some(LockedSlot { index: self, place });
+                        // Not `then_some`: a lock that was not had must not be made, since it would
+                        // be given back.
+                        return drained.then(|| LockedSlot { index: self, place });
                     }
                 }
                 _ => {
@@ -168,21 +170,24 @@ impl EntryIndex {
 
     /// Dirty bytes: 4 KiB or 2 MiB for each dirty entry. Right when nobody writes meanwhile.
     pub(crate) fn dirty_bytes(&self) -> u64 {
-        let pin = pin();
-        let slots = self.dirty_slots(ALL_SLOTS);
-        let dirty_pages = slots.into_iter().filter_map(|slot| {
-            let place = self.directory.existing(slot)?;
-            match place.load().state() {
-                SlotState::None => None,
-                SlotState::Huge(_) => Some(PAGES_PER_HUGE),
-                SlotState::Table { .. } => {
-                    let table = place.table(&pin)?;
-                    let dirty = (0..PAGES_PER_HUGE as usize).filter(|&page| table.is_dirty(page));
-                    Some(dirty.count() as u64)
-                }
+        let slots = self.dirty_slots(ALL_SLOTS).into_iter();
+        slots.map(|slot| self.dirty_bytes_of(slot)).sum()
+    }
+
+    /// Those of `slot`.
+    pub(crate) fn dirty_bytes_of(&self, slot: SlotNo) -> u64 {
+        let Some(place) = self.directory.existing(slot) else { return 0 };
+        let word = place.load();
+        match word.state() {
+            SlotState::Huge(_) if word.is_dirty() => ExtentSize::Huge.bytes(),
+            SlotState::None | SlotState::Huge(_) => 0,
+            SlotState::Table { .. } => {
+                let pin = pin();
+                let Some(table) = place.table(&pin) else { return 0 };
+                let dirty = (0..PAGES_PER_HUGE as usize).filter(|&page| table.is_dirty(page));
+                dirty.count() as u64 * ExtentSize::Page.bytes()
             }
-        });
-        dirty_pages.sum::<u64>() * ExtentSize::Page.bytes()
+        }
     }
 
     /// The holder of a zero or empty 2 MiB entry makes it a table with itself inside. The 2 MiB
@@ -191,8 +196,8 @@ impl EntryIndex {
         let SlotState::Huge(old) = place.load().state() else {
             unreachable!("lost a locked entry")
         };
-        self.counters.entry_changed(ExtentSize::Huge, Some(old), None);
-        self.counters.downgrades.add(1);
+        self.counters.mine().entry_changed(ExtentSize::Huge, Some(old), None);
+        self.counters.mine().downgrades.add(1);
         let entered = SlotWord::of(SlotState::Table { inside: 1 });
         self.unlock_all(place.word(), |_| entered.0);
         self.lock_inside(place, page)
@@ -272,27 +277,27 @@ impl EntryIndex {
 
     /// Sleeps while `word` is as it was seen; false when `deadline` has passed.
     pub(super) fn sleep(&self, word: &AtomicU64, seen: u64, deadline: Option<Instant>) -> bool {
-        self.counters.waits.add(1);
+        self.counters.mine().waits.add(1);
         wait::sleep_while(word, seen, deadline)
     }
 
     /// A waiter that was woken alone and does not lock wakes the next.
     fn pass_wake_on(&self, word: &AtomicU64, slept: bool) {
         if slept {
-            self.counters.wakes.add(1);
+            self.counters.mine().wakes.add(1);
             wait::wake_one(word);
         }
     }
 
     fn wake_all(&self, word: &AtomicU64) {
-        self.counters.wakes.add(1);
+        self.counters.mine().wakes.add(1);
         wait::wake_all(word);
     }
 
     /// Unlocks; the entry goes on, so the one who has waited longest is woken.
     pub(super) fn unlock_one(&self, word: &AtomicU64) {
         if unlock(word, |seen| seen) {
-            self.counters.wakes.add(1);
+            self.counters.mine().wakes.add(1);
             wait::wake_one(word);
         }
     }
@@ -343,7 +348,7 @@ impl EntryIndex {
 impl Drop for EntryIndex {
     /// Takes the entries out of the pool's counters, which then are zero for this volume.
     fn drop(&mut self) {
-        let counters = Arc::clone(&self.counters);
+        let counters = self.counters.mine();
         self.for_each_entry(&mut |_, size, _, old| counters.entry_changed(size, Some(old), None));
     }
 }

@@ -6,6 +6,7 @@
 //!    range was pinned before: who takes mappings away locks the slot first and looks at pins
 //!    second, so either it sees the pin, or the lookup sees the lock.
 
+use super::directory::Place;
 use super::locks::EntryIndex;
 use crate::entry::{Entry, SlotState};
 use crate::epoch::pin;
@@ -31,49 +32,54 @@ pub(crate) enum Found {
 impl EntryIndex {
     /// The entry that covers `page`, and those after it that continue it, at most `pages_max` pages
     /// in all, within the slot.
+    #[inline]
     pub(crate) fn lookup(&self, page: LogicalPage, pages_max: u64, need: Need) -> Option<Found> {
         let place = self.directory.existing(page.slot())?;
         let word = place.load();
-        if word.is_shut() {
+        let Some(entry) = word.open_entry() else {
+            return lookup_in_table(place, page, pages_max, need);
+        };
+        if need == Need::MappedAndDirty && !word.is_dirty() {
             return None;
         }
         let in_slot = page.index_in_slot() as u64;
-        match word.state() {
-            SlotState::Huge(entry) => {
-                if need == Need::MappedAndDirty && !word.is_dirty() {
-                    return None;
-                }
-                let pages = PAGES_PER_HUGE - in_slot;
-                match entry {
-                    Entry::Empty => None,
-                    Entry::Zero => Some(Found::Zero { pages }),
-                    Entry::Mapping(first) => {
-                        let run = PageRun { first: first.plus(in_slot), pages };
-                        Some(Found::Mapping { run, size: ExtentSize::Huge })
-                    }
-                }
+        let pages = PAGES_PER_HUGE - in_slot;
+        match entry {
+            Entry::Empty => None,
+            Entry::Zero => Some(Found::Zero { pages }),
+            Entry::Mapping(first) => {
+                let run = PageRun { first: first.plus(in_slot), pages };
+                Some(Found::Mapping { run, size: ExtentSize::Huge })
             }
-            SlotState::Table { .. } => {
-                let pin = pin();
-                let table = place.table(&pin)?;
-                let entry = |nth: u64| {
-                    let index = (in_slot + nth) as usize;
-                    let word = table.load(index);
-                    let is_fit = need == Need::Mapped || table.is_dirty(index);
-                    word.entry().filter(|_| is_fit && !word.is_locked())
-                };
-                match entry(0)? {
-                    Entry::Empty => None,
-                    Entry::Zero => Some(Found::Zero { pages: 1 }),
-                    Entry::Mapping(first) => {
-                        let pages =
-                            run_from(first, pages_max.min(PAGES_PER_HUGE - in_slot), entry)?;
-                        let run = PageRun { first, pages };
-                        Some(Found::Mapping { run, size: ExtentSize::Page })
-                    }
-                }
-            }
-            SlotState::None => None,
+        }
+    }
+}
+
+fn lookup_in_table(
+    place: Place<'_>,
+    page: LogicalPage,
+    pages_max: u64,
+    need: Need,
+) -> Option<Found> {
+    let word = place.load();
+    if word.is_shut() || !matches!(word.state(), SlotState::Table { .. }) {
+        return None;
+    }
+    let pin = pin();
+    let table = place.table(&pin)?;
+    let entry = |nth: u64| {
+        let index = page.index_in_slot() + nth as usize;
+        let word = table.load(index);
+        let is_fit = need == Need::Mapped || table.is_dirty(index);
+        word.entry().filter(|_| is_fit && !word.is_locked())
+    };
+    match entry(0)? {
+        Entry::Empty => None,
+        Entry::Zero => Some(Found::Zero { pages: 1 }),
+        Entry::Mapping(first) => {
+            let in_slot = PAGES_PER_HUGE - page.index_in_slot() as u64;
+            let pages = run_from(first, pages_max.min(in_slot), entry)?;
+            Some(Found::Mapping { run: PageRun { first, pages }, size: ExtentSize::Page })
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn index() -> EntryIndex {
     EntryIndex::new(Arc::default())
@@ -223,6 +223,19 @@ fn a_slot_is_locked_whole_only_with_nobody_inside_and_nobody_enters_meanwhile() 
         newcomer.join().unwrap();
     });
     index.check_idle();
+}
+
+#[test]
+fn who_gives_up_on_a_slot_takes_nothing_from_those_inside() {
+    let index = index();
+    let inside = index.lock_page(LogicalPage(1));
+    let soon = Some(Instant::now() + Duration::from_millis(1));
+    assert!(index.lock_slot_until(SlotNo(0), soon).is_none());
+    assert!(page_of_table(&index, 2), "others enter again, and the table is still there");
+    drop(inside);
+    index.check_idle();
+    let counts = index.counters.entry_counts();
+    assert_eq!((counts.page_empty, counts.huge_empty), (2, 0));
 }
 
 #[test]

@@ -23,12 +23,13 @@ use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Vo
 
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
 use crate::writer::persist_seal;
 use scan::{Finding, Found};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What a log held.
 pub(crate) struct Recovered {
@@ -75,6 +76,7 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
             seen.map_err(|detail| damaged(slot.no, &slot.extent, 0, detail.to_string()))?;
         }
     }
+    seen.require_what_was_closed(&pool.info())?;
     let Seen { mut report, clock, seqno, .. } = seen;
     // All segments found count as sealed now, which is after all their births.
     let clock = Birth(clock.0 + 1);
@@ -102,6 +104,12 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     })
 }
 
+/// What a log is known by at a clean close: the births of its segments, in order. Never 0.
+pub(crate) fn log_digest(births: impl IntoIterator<Item = Birth>) -> u64 {
+    let births: Vec<u64> = births.into_iter().map(|birth| birth.0).collect();
+    xxh3_64(bytemuck::cast_slice(&births)).max(1)
+}
+
 /// The numbers of all slots with an extent, in order.
 fn slots(volume: &Volume) -> Result<BTreeSet<SegmentNo>> {
     let extents = volume.extents(LogicalRange::new(0, volume.len_bytes()))?;
@@ -125,12 +133,19 @@ struct Seen {
     clock: Birth,
     /// The highest sequence number.
     seqno: SeqNo,
+    births: BTreeSet<Birth>,
 }
 
 impl Seen {
     fn new(info: &PoolInfo) -> Self {
         let report = RecoveryReport { was_clean: info.was_clean, ..RecoveryReport::default() };
-        Self { report, opens: info.opens, clock: Birth(info.opens << 32), seqno: SeqNo::default() }
+        Self {
+            report,
+            opens: info.opens,
+            clock: Birth(info.opens << 32),
+            seqno: SeqNo::default(),
+            births: BTreeSet::new(),
+        }
     }
 
     /// # Errors
@@ -139,6 +154,9 @@ impl Seen {
         // The counter of the lower half never runs full.
         if found.birth.0 >> 32 > self.opens || found.birth.0 as u32 == u32::MAX {
             return Err("the segment was born in the future");
+        }
+        if !self.births.insert(found.birth) {
+            return Err("another segment was born at the same moment");
         }
         self.clock = self.clock.max(found.birth);
         self.seqno = self.seqno.max(found.last_seqno);
@@ -151,6 +169,23 @@ impl Seen {
         self.report.records += found.records;
         self.report.bytes += extent.len_bytes();
         Ok(())
+    }
+}
+
+impl Seen {
+    /// An error if the database was closed in good order and this is not the log that it left: then
+    /// a page is back that was written earlier, though all of its checksums are right.
+    fn require_what_was_closed(&self, info: &PoolInfo) -> Result<()> {
+        let is_as_closed = self.report.sealed == self.report.segments
+            && log_digest(self.births.iter().copied()) == info.owner_digest;
+        if info.owner_digest == 0 || is_as_closed {
+            return Ok(());
+        }
+        let detail = match self.report.segments - self.report.sealed {
+            0 => "a segment is missing, or an older one is in its place".to_string(),
+            open => format!("{open} segments are not sealed, though the database was closed"),
+        };
+        Err(Error::Corruption { what: "the log".to_string(), offset: 0, detail })
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use daxite::daxite_core::{FallbackReason, FaultOutcome, PageSizes, Pool, PoolInfo, VolumeStats};
+use daxite::daxite_core::{
+    Access, EntryCounts, FallbackReason, FaultCounts, FaultOutcome, PageSizes, Pool, PoolInfo,
+    Refusal, VolumeStats,
+};
 use daxite::{RecoveryReport, Stats};
 use serde::Serialize;
 
@@ -75,13 +78,19 @@ pub(crate) struct Log {
     pub(crate) page_segments: u64,
 }
 
-/// A volume and the extents that its map has on the medium.
+/// A volume: its extents on the medium, and what this opening knows of them.
 #[derive(Serialize)]
 pub(crate) struct Volume {
+    pub(crate) id: u32,
     pub(crate) name: String,
+    pub(crate) len_bytes: u64,
     pub(crate) huge_extents: u64,
     pub(crate) page_extents: u64,
     pub(crate) table_pages: u64,
+    pub(crate) dirty_bytes: u64,
+    pub(crate) pins: u64,
+    pub(crate) entries: Entries,
+    pub(crate) index_bytes: u64,
 }
 
 /// What the DAX layer did since this opening, from its counters.
@@ -91,17 +100,26 @@ pub(crate) struct Dax {
     pub(crate) entries: Entries,
 }
 
+/// Counters by name, zeros included.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
 #[derive(Serialize)]
 pub(crate) struct Faults {
     pub(crate) huge: u64,
     pub(crate) page: u64,
     pub(crate) zero: u64,
+    pub(crate) failed: u64,
+    /// By what they were for, then by how they ended.
+    pub(crate) by_access: BTreeMap<String, Counts>,
     pub(crate) allocated_huge: u64,
     pub(crate) allocated_pages: u64,
-    pub(crate) fallbacks: BTreeMap<String, u64>,
+    pub(crate) fallbacks: Counts,
     pub(crate) waits: u64,
     pub(crate) wakes: u64,
     pub(crate) downgrades: u64,
+    pub(crate) upgraded_in_place: u64,
+    pub(crate) relocated: u64,
+    pub(crate) refusals: Counts,
 }
 
 /// Entries of the entry index, by size and kind.
@@ -219,39 +237,65 @@ impl Log {
 
 impl Volume {
     fn of(volume: VolumeStats) -> Self {
-        let VolumeStats { name, huge_extents, page_extents, table_pages, .. } = volume;
-        Self { name, huge_extents, page_extents, table_pages }
+        Self {
+            id: volume.id,
+            name: volume.name,
+            len_bytes: volume.len_bytes,
+            huge_extents: volume.huge_extents,
+            page_extents: volume.page_extents,
+            table_pages: volume.table_pages,
+            dirty_bytes: volume.dirty_bytes,
+            pins: volume.pins,
+            entries: Entries::of(volume.entries),
+            index_bytes: volume.index_bytes,
+        }
     }
 }
 
 impl Dax {
     /// Reads the counters.
     pub(crate) fn of(pool: &Pool) -> Self {
-        let counts = pool.fault_counts();
-        let entries = pool.entry_counts();
-        let fallbacks =
-            FallbackReason::ALL.map(|reason| (reason.to_string(), counts.fallbacks(reason)));
+        Self { faults: Faults::of(&pool.fault_counts()), entries: Entries::of(pool.entry_counts()) }
+    }
+}
+
+impl Faults {
+    fn of(counts: &FaultCounts) -> Self {
+        let outcomes = |access| named(FaultOutcome::ALL, |outcome| counts.faults(access, outcome));
+        let by_access = Access::ALL.map(|access| (access.to_string(), outcomes(access)));
         Self {
-            faults: Faults {
-                huge: counts.outcomes(FaultOutcome::Huge),
-                page: counts.outcomes(FaultOutcome::Page),
-                zero: counts.outcomes(FaultOutcome::HugeZero)
-                    + counts.outcomes(FaultOutcome::PageZero),
-                allocated_huge: counts.allocated_huge,
-                allocated_pages: counts.allocated_pages,
-                fallbacks: fallbacks.into_iter().filter(|&(_, count)| count > 0).collect(),
-                waits: counts.waits,
-                wakes: counts.wakes,
-                downgrades: counts.downgrades,
-            },
-            entries: Entries {
-                huge_mapping: entries.huge_mapping,
-                huge_zero: entries.huge_zero,
-                huge_empty: entries.huge_empty,
-                page_mapping: entries.page_mapping,
-                page_zero: entries.page_zero,
-                page_empty: entries.page_empty,
-            },
+            huge: counts.outcomes(FaultOutcome::Huge),
+            page: counts.outcomes(FaultOutcome::Page),
+            zero: counts.outcomes(FaultOutcome::HugeZero) + counts.outcomes(FaultOutcome::PageZero),
+            failed: counts.outcomes(FaultOutcome::Failed),
+            by_access: by_access.into(),
+            allocated_huge: counts.allocated_huge,
+            allocated_pages: counts.allocated_pages,
+            fallbacks: named(FallbackReason::ALL, |reason| counts.fallbacks(reason)),
+            waits: counts.waits,
+            wakes: counts.wakes,
+            downgrades: counts.downgrades,
+            upgraded_in_place: counts.upgraded_in_place,
+            relocated: counts.relocated,
+            refusals: named(Refusal::ALL, |reason| counts.refusals(reason)),
+        }
+    }
+}
+
+/// The counter of each of `all`, by its name.
+fn named<T: Copy + ToString, const N: usize>(all: [T; N], count: impl Fn(T) -> u64) -> Counts {
+    all.map(|one| (one.to_string(), count(one))).into()
+}
+
+impl Entries {
+    fn of(entries: EntryCounts) -> Self {
+        Self {
+            huge_mapping: entries.huge_mapping,
+            huge_zero: entries.huge_zero,
+            huge_empty: entries.huge_empty,
+            page_mapping: entries.page_mapping,
+            page_zero: entries.page_zero,
+            page_empty: entries.page_empty,
         }
     }
 }

@@ -7,7 +7,9 @@ use crate::output::Out;
 use crate::size::{counted, grouped, human, time};
 use crate::table::Table;
 
-use super::report::{Dax, Format, Info, Log, Medium, Recovery, Space, Volume};
+use super::dax_rows;
+use super::report::{Format, Info, Log, Medium, Recovery, Space};
+use super::volumes::volume_rows;
 
 /// Cells that a section is indented by.
 const INDENT: usize = 2;
@@ -21,7 +23,7 @@ pub(crate) fn print(info: &Info, out: &mut Out) -> Outcome<()> {
     out.heading("Space")?;
     space_rows(&info.space).print(out, INDENT)?;
     out.heading("Log")?;
-    log_rows(&info.log, &info.volumes).print(out, INDENT)?;
+    log_rows(&info.log).print(out, INDENT)?;
     out.heading("Keyspaces")?;
     let mut table = Table::default();
     for listed in &info.keyspaces {
@@ -32,13 +34,16 @@ pub(crate) fn print(info: &Info, out: &mut Out) -> Outcome<()> {
         ]);
     }
     table.print(out, INDENT)?;
+    out.heading("Volumes")?;
+    volume_rows(&info.volumes).print(out, INDENT)?;
     out.heading("DAX layer, since this opening")?;
     dax_rows(&info.dax).print(out, INDENT)?;
     out.heading("Recovery, at this opening")?;
     recovery_rows(&info.recovery).print(out, INDENT)
 }
 
-fn row(table: &mut Table, name: &str, value: impl Into<String>) {
+/// Adds a figure and its name.
+pub(super) fn row(table: &mut Table, name: &str, value: impl Into<String>) {
     table.row([name.to_string(), value.into()]);
 }
 
@@ -90,7 +95,7 @@ fn space_rows(space: &Space) -> Table {
     table
 }
 
-fn log_rows(log: &Log, volumes: &[Volume]) -> Table {
+fn log_rows(log: &Log) -> Table {
     let mut table = Table::default();
     row(
         &mut table,
@@ -113,80 +118,6 @@ fn log_rows(log: &Log, volumes: &[Volume]) -> Table {
             "{} of 2 MiB, {} of 4 KiB pages",
             grouped(log.huge_segments),
             grouped(log.page_segments)
-        ),
-    );
-    for volume in volumes {
-        row(
-            &mut table,
-            &format!("volume {}", volume.name),
-            format!(
-                "{}, {}, {}",
-                counted(volume.huge_extents, "extent of 2 MiB", "extents of 2 MiB"),
-                counted(volume.page_extents, "page of 4 KiB", "pages of 4 KiB"),
-                counted(volume.table_pages, "page of map", "pages of map"),
-            ),
-        );
-    }
-    table
-}
-
-/// Entries by kind, faults by size, fallbacks by reason.
-pub(crate) fn dax_rows(dax: &Dax) -> Table {
-    let mut table = Table::default();
-    let faults = &dax.faults;
-    row(
-        &mut table,
-        "faults",
-        format!(
-            "{} resolved at 2 MiB, {} at 4 KiB, {} answered by the zero extent",
-            grouped(faults.huge),
-            grouped(faults.page),
-            grouped(faults.zero)
-        ),
-    );
-    row(
-        &mut table,
-        "allocated",
-        format!(
-            "{}, {}",
-            counted(faults.allocated_huge, "extent of 2 MiB", "extents of 2 MiB"),
-            counted(faults.allocated_pages, "page of 4 KiB", "pages of 4 KiB")
-        ),
-    );
-    if faults.fallbacks.is_empty() {
-        row(&mut table, "fallbacks", "none: every huge page that was asked for was had");
-    }
-    for (reason, count) in &faults.fallbacks {
-        row(
-            &mut table,
-            "fallback to 4 KiB",
-            format!("{reason}: {}", counted(*count, "time", "times")),
-        );
-    }
-    let entries = &dax.entries;
-    for (size, mapping, zero, empty) in [
-        ("2 MiB", entries.huge_mapping, entries.huge_zero, entries.huge_empty),
-        ("4 KiB", entries.page_mapping, entries.page_zero, entries.page_empty),
-    ] {
-        row(
-            &mut table,
-            &format!("entries of {size}"),
-            format!(
-                "{} mapping, {} zero, {} empty",
-                grouped(mapping),
-                grouped(zero),
-                grouped(empty)
-            ),
-        );
-    }
-    row(
-        &mut table,
-        "entry locks",
-        format!(
-            "{}, {}, {}",
-            counted(faults.waits, "wait", "waits"),
-            counted(faults.wakes, "wake", "wakes"),
-            counted(faults.downgrades, "downgrade", "downgrades")
         ),
     );
     table

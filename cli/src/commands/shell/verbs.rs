@@ -37,7 +37,7 @@ pub(crate) enum Verb {
     Keyspaces,
     /// Show what the pool is, holds and runs on
     Info,
-    /// Draw the pool, one cell per huge page
+    /// Draw the pool and its volumes, one cell per 2 MiB
     Map(MapArgs),
     /// Read JSON lines or an LMDB text dump
     Load(LoadArgs),
@@ -90,7 +90,7 @@ pub(crate) fn run(verb: Verb, pool: &Session, keyspace: &str, out: &mut Out) -> 
         Verb::Use { .. } => Ok(()),
         Verb::Keyspaces => keyspaces::run(pool, out),
         Verb::Info => info::run(pool, out),
-        Verb::Map(args) => map::run(pool, &args, out),
+        Verb::Map(args) => map::run(&pool.layer(), &args, out),
         Verb::Load(args) if args.file.as_os_str() == "-" => {
             Err(Failure::usage("the shell loads from files only").hint("load FILE"))
         }
