@@ -457,16 +457,22 @@ impl Pool {
     }
 
     /// Panics unless everything in DRAM agrees, and nobody is in it: [`Volume::check`] of each volume,
-    /// and that counters and allocator say the same. For tests.
+    /// and that counters and allocator say the same. For tests in which no write to the medium failed:
+    /// pages that it may still name then belong to nobody.
     #[doc(hidden)]
     pub fn check(&self) {
         let open = self.0.volumes.lock().clone();
         let mut entries = EntryCounts::default();
+        let mut mapped_pages = SUPERBLOCK_OFFSETS.len() as u64;
         for volume in open {
             volume.check();
-            entries.add(volume.entries());
+            let stats = volume.stats().expect("words that verify");
+            entries.add(stats.entries);
+            mapped_pages += stats.table_pages + stats.page_extents;
+            mapped_pages += stats.huge_extents * PAGES_PER_HUGE;
         }
         assert_eq!(self.entry_counts(), entries, "counters of entries");
+        assert_eq!(self.space().mapped_pages, mapped_pages, "pages that something names");
         self.0.shared.allocator.check();
         assert_eq!(self.space().reserved_pages, 0, "pages that are reserved at rest");
     }
