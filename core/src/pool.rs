@@ -138,9 +138,10 @@ impl PoolShared {
     /// The right to change the pool; says on the medium that it is open, the first time.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Io`].
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
     pub(crate) fn require_writable(&self) -> Result<()> {
         self.medium.require_writable()?;
+        self.require_open()?;
         // ORDERING: Acquire; pairs with the Release in `begin`.
         if self.begun.load(Ordering::Acquire) { Ok(()) } else { self.begin() }
     }
@@ -159,8 +160,21 @@ impl PoolShared {
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
     /// nothing is changed here.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Io`].
     pub(crate) fn update_superblock(&self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
         let mut current = self.superblock.lock();
+        // Under the lock: a close says so before it takes it, so nothing comes after its mark.
+        self.require_open()?;
+        self.write_superblock(&mut current, change)
+    }
+
+    fn write_superblock(
+        &self,
+        current: &mut Superblock,
+        change: impl FnOnce(&mut Superblock),
+    ) -> Result<()> {
         let mut superblock = *current;
         change(&mut superblock);
         superblock::write(&self.medium, &mut superblock)?;
@@ -245,18 +259,19 @@ impl Pool {
     pub fn close_with(&self, owner_digest: u64) -> Result<()> {
         let shared = &self.0.shared;
         let volumes = self.0.volumes.lock();
-        // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
+        // ORDERING: AcqRel; pairs with the Acquire in `require_open`. Before the superblock is locked.
         if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
             return Ok(());
         }
         let seals = volumes.iter().map(|volume| Ok((volume.id, volume.map.seal()?)));
         let digests = seals.collect::<Result<HashMap<u32, u64>>>()?;
         shared.allocator.check();
-        if self.0.was_clean && !shared.begun.load(Ordering::Acquire) {
+        let mut current = shared.superblock.lock();
+        if current.state == STATE_CLEAN {
             return Ok(());
         }
         let opens = shared.opens;
-        shared.update_superblock(|superblock| {
+        shared.write_superblock(&mut current, |superblock| {
             superblock.opens = opens;
             superblock.state = STATE_CLEAN;
             superblock.owner_digest = owner_digest;
@@ -291,7 +306,6 @@ impl Pool {
     /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Io`], [`Error::Closed`].
     pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
         let shared = &self.0.shared;
-        shared.require_open()?;
         shared.require_writable()?;
         check_name(name)?;
         check_len(len_bytes)?;
@@ -340,7 +354,6 @@ impl Pool {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn remove_volume(&self, name: &str) -> Result<bool> {
         let shared = &self.0.shared;
-        shared.require_open()?;
         shared.require_writable()?;
         let mut volumes = self.0.volumes.lock();
         shared.require_open()?;
