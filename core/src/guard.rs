@@ -51,10 +51,11 @@ impl Pinned {
             _ => Sharing::Exclusive,
         };
         let pin = volume.pins.pin(request.range, sharing, deadline)?;
-        let resolved = match volume.lookup(request) {
-            Some(resolved) => Ok(resolved),
-            None => volume.fault(request),
-        };
+        // The volume may have been cut while the pin was waited for. A cut sets the length before it
+        // looks at pins: it sees this one, or this sees the length.
+        let resolved = volume
+            .check_range(request.range)
+            .and_then(|()| volume.lookup(request).map_or_else(|| volume.fault(request), Ok));
         if let Ok(Resolved::Mapped { physical, size }) = resolved {
             let mut pinned = Self { volume: Arc::clone(volume), physical, size, pin };
             volume.pins.shorten(&mut pinned.pin, physical.len_bytes);

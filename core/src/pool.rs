@@ -139,9 +139,10 @@ impl PoolShared {
     /// The right to change the pool; says on the medium that it is open, the first time.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Io`]; [`Error::Closed`], if nothing was changed before closing.
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
     pub(crate) fn require_writable(&self) -> Result<()> {
         self.medium.require_writable()?;
+        self.require_open()?;
         // ORDERING: Acquire; pairs with the Release in `begin`.
         if self.begun.load(Ordering::Acquire) { Ok(()) } else { self.begin() }
     }
@@ -162,8 +163,14 @@ impl PoolShared {
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
     /// nothing is changed here.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Io`].
     pub(crate) fn update_superblock(&self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
-        self.write_superblock(&mut self.superblock.lock(), change)
+        let mut current = self.superblock.lock();
+        // Under the lock: a close says so before it takes it, so nothing comes after its mark.
+        self.require_open()?;
+        self.write_superblock(&mut current, change)
     }
 
     fn write_superblock(
@@ -256,7 +263,7 @@ impl Pool {
     pub fn close_with(&self, owner_digest: u64) -> Result<()> {
         let shared = &self.0.shared;
         let volumes = self.0.volumes.lock();
-        // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
+        // ORDERING: AcqRel; pairs with the Acquire in `require_open`. Before the superblock is locked.
         if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
             return Ok(());
         }
@@ -264,12 +271,12 @@ impl Pool {
         let digests = seals.collect::<Result<HashMap<u32, u64>>>()?;
         shared.allocator.check();
         let mut current = shared.superblock.lock();
-        // ORDERING: Relaxed; under the lock that `begin` holds.
-        if self.0.was_clean && !shared.begun.load(Ordering::Relaxed) {
+        if current.state == STATE_CLEAN {
             return Ok(());
         }
+        let opens = shared.opens;
         shared.write_superblock(&mut current, |superblock| {
-            superblock.opens = shared.opens;
+            superblock.opens = opens;
             superblock.state = STATE_CLEAN;
             superblock.owner_digest = owner_digest;
             for record in superblock.volumes.iter_mut().filter(|record| record.is_used()) {
@@ -303,7 +310,6 @@ impl Pool {
     /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Io`], [`Error::Closed`].
     pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
         let shared = &self.0.shared;
-        shared.require_open()?;
         shared.require_writable()?;
         check_name(name)?;
         check_len(len_bytes)?;
@@ -352,7 +358,6 @@ impl Pool {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn remove_volume(&self, name: &str) -> Result<bool> {
         let shared = &self.0.shared;
-        shared.require_open()?;
         shared.require_writable()?;
         let mut volumes = self.0.volumes.lock();
         shared.require_open()?;

@@ -14,7 +14,9 @@ use crate::error::Result;
 use crate::extent_map::Word;
 use crate::index::LockedSlot;
 use crate::persist::{Flushed, fence_all, store_zeros};
-use crate::units::{ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE};
+use crate::units::{
+    ByteRange, HUGE, LogicalPage, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, SlotNo,
+};
 use crate::volume::VolumeShared;
 
 impl VolumeShared {
@@ -26,11 +28,21 @@ impl VolumeShared {
         self.without_guards(range, deadline, |part, _| self.zero_mapped([part]))
     }
 
-    /// `range`, and all of the last slot if it reaches the end of the volume: behind the end there
-    /// is nothing to keep, neither of a page nor of a huge page that was cut in its middle.
-    pub(crate) fn with_last_slot(&self, range: LogicalRange) -> LogicalRange {
-        let end = range.start + range.len_bytes;
-        if end == self.len_bytes() { up_to_slot_end(range) } else { range }
+    /// Waits until no guard is in `range`, slot by slot, and says which slots have anything. The
+    /// caller holds no lock that the holder of a guard needs.
+    pub(crate) fn wait_unpinned(
+        &self,
+        range: LogicalRange,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<SlotNo>> {
+        let mut slots = self.map.mapped_slots(range.slots())?;
+        slots.extend(self.index.touched_slots(range.slots()));
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in &slots {
+            self.pins.wait_unpinned(range.within(*slot), deadline)?;
+        }
+        Ok(slots)
     }
 
     /// Calls `act` for the part of `range` in each slot that has anything, with the slot locked and
@@ -41,14 +53,7 @@ impl VolumeShared {
         deadline: Option<Instant>,
         act: impl Fn(LogicalRange, &mut LockedSlot<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut slots = self.map.mapped_slots(range.slots())?;
-        slots.extend(self.index.touched_slots(range.slots()));
-        slots.sort_unstable();
-        slots.dedup();
-        for slot in &slots {
-            self.pins.wait_unpinned(range.within(*slot), deadline)?;
-        }
-        for slot in slots {
+        for slot in self.wait_unpinned(range, deadline)? {
             let part = range.within(slot);
             loop {
                 let mut locked = self.index.lock_slot(slot);
@@ -63,8 +68,13 @@ impl VolumeShared {
         Ok(())
     }
 
-    /// Punches a range within one slot.
-    fn punch_slot(&self, range: LogicalRange, locked: &mut LockedSlot<'_>) -> Result<()> {
+    /// Punches a range within one slot, and all of the slot behind it if it reaches the end of the
+    /// volume: there is nothing to keep there, neither of a page nor of a huge page that was cut in
+    /// its middle. Whether it does is asked under the lock, and after pins were looked at: who stores
+    /// behind an end that moved on meanwhile was seen, or waits for the slot.
+    fn punch_slot(&self, part: LogicalRange, locked: &mut LockedSlot<'_>) -> Result<()> {
+        let reaches_end = part.end() == Some(self.end_bytes());
+        let range = if reaches_end { up_to_slot_end(part) } else { part };
         let slot = range.first_page().slot();
         let pages = whole_pages(range);
         let covers_slot = pages.len() as u64 == PAGES_PER_HUGE;
@@ -135,7 +145,6 @@ mod tests {
     use super::*;
     use crate::Pool;
     use crate::index::LockedPage;
-    use crate::units::SlotNo;
 
     /// A scan that met a locked entry waited for it, and then went on behind it: number 27 of
     /// docs/decisions/0007-kernel-dax-bugs.md.

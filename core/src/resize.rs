@@ -37,17 +37,21 @@ impl VolumeShared {
             let of_this = superblock.volumes.iter_mut().filter(|record| record.id == id);
             of_this.for_each(|record| record.len_bytes = len_bytes);
         });
-        // If that failed the medium may say either; the longer one is safe to go on with.
-        self.set_len_bytes(if persisted.is_ok() { len_bytes } else { old });
+        // If that failed the medium may say either; the one from before is safe to go on with.
+        let now = if persisted.is_ok() { len_bytes } else { old };
+        self.set_end_bytes(now);
+        self.set_len_bytes(now);
         persisted
     }
 
-    /// Takes everything away from the end `to` on, and lets nobody map it any more.
+    /// Takes everything away from the end `to` on, and lets nobody map it any more. Guards are waited
+    /// for before that, so that a cut which is refused for them hides nothing meanwhile.
     fn cut_off(&self, old: u64, to: u64, deadline: Option<Instant>) -> Result<()> {
+        let tail = up_to_slot_end(LogicalRange::new(to, old - to));
+        self.wait_unpinned(tail, deadline)?;
         self.set_len_bytes(to);
         // ORDERING: SeqCst; pairs with the fence in `VolumeShared::require_inside`.
         fence(Ordering::SeqCst);
-        let tail = up_to_slot_end(LogicalRange::new(to, old - to));
         let punched = self.punch(tail, deadline);
         if punched.is_err() {
             self.set_len_bytes(old);

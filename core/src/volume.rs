@@ -26,11 +26,17 @@ use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::units::{ExtentSize, HUGE, HugeNo, LINE, LogicalRange, Offset, PAGE, PageNo};
 use crate::upgrade::UpgradeReport;
 
+/// The longest patience: a time that never ends for anyone, and that can be added to any `Instant`.
+const PATIENCE_MAX: Duration = Duration::from_secs(u32::MAX as u64);
+
 pub(crate) struct VolumeShared {
     pub pool: Arc<PoolShared>,
     pub id: u32,
     pub name: String,
     len_bytes: AtomicU64,
+    /// Where the volume ends; never before `len_bytes`. While it is being cut, still the old end,
+    /// since the cut may be refused: what is behind `len_bytes` then is not lost.
+    end_bytes: AtomicU64,
     pub map: ExtentMap,
     /// Held by whoever changes the length.
     pub resizing: Mutex<()>,
@@ -86,6 +92,7 @@ impl VolumeShared {
             id,
             name,
             len_bytes: AtomicU64::new(len_bytes),
+            end_bytes: AtomicU64::new(len_bytes),
             resizing: Mutex::new(()),
             map,
             index,
@@ -126,6 +133,17 @@ impl VolumeShared {
         self.len_bytes.store(len_bytes, Ordering::Release);
     }
 
+    pub(crate) fn end_bytes(&self) -> u64 {
+        // ORDERING: Acquire; pairs with the Release in `set_end_bytes`.
+        self.end_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_end_bytes(&self, end_bytes: u64) {
+        // ORDERING: Release; who grows sets this before `len_bytes`, so whoever could store behind the
+        // old end has seen the new one.
+        self.end_bytes.store(end_bytes, Ordering::Release);
+    }
+
     #[inline]
     pub(crate) fn check_range(&self, range: LogicalRange) -> Result<()> {
         let fits = range.end().is_some_and(|end| end <= self.len_bytes());
@@ -151,7 +169,7 @@ impl Volume {
     /// Waiting holds nothing, so a thread that waits for a guard of its own waits in vain, and no
     /// more than that.
     pub fn with_patience(&self, patience: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), patience }
+        Self { shared: Arc::clone(&self.shared), patience: patience.min(PATIENCE_MAX) }
     }
 
     /// The number of the volume in its pool; never used twice.
@@ -305,7 +323,7 @@ impl Volume {
     pub fn punch(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_writable()?;
         self.check_open(range)?;
-        self.shared.punch(self.shared.with_last_slot(range), self.deadline())
+        self.shared.punch(range, self.deadline())
     }
 
     /// Zeroes `range` and keeps its extents; holes stay holes.
@@ -334,7 +352,6 @@ impl Volume {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn set_len(&self, len_bytes: u64) -> Result<()> {
         self.shared.pool.require_writable()?;
-        self.shared.pool.require_open()?;
         self.shared.set_len(len_bytes, self.deadline())
     }
 

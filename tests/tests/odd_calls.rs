@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use daxite_core::sim::Recorder;
 use daxite_core::{
@@ -219,5 +220,90 @@ fn act_randomly(volume: &Volume, seed: u64) {
             Ok(()) | Err(Error::Busy { .. } | Error::InvalidArgument(_)) => {}
             Err(error) => panic!("seed {seed}: {error}"),
         }
+    }
+}
+
+#[test]
+fn a_punch_up_to_the_end_spares_what_is_written_behind_it_once_the_volume_has_grown() {
+    let (_pool, volume) = volume_in_memory(16 << 20);
+    volume.set_len(2 * PAGE).unwrap();
+    volume.write(0, &[1; 2 * PAGE as usize]).unwrap();
+    let guard = volume.map(range(0, 10)).unwrap();
+    std::thread::scope(|scope| {
+        let patient = volume.with_patience(Duration::from_secs(60));
+        let punched = scope.spawn(move || patient.punch(range(0, 2 * PAGE)));
+        std::thread::sleep(Duration::from_millis(50));
+        let grown = scope.spawn(|| {
+            volume.set_len(3 * PAGE).unwrap();
+            volume.write(2 * PAGE, &[2; PAGE as usize]).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        drop(guard);
+        punched.join().unwrap().unwrap();
+        grown.join().unwrap();
+    });
+    assert!(volume.map(range(0, 2 * PAGE)).unwrap().iter().all(|&byte| byte == 0));
+    assert!(volume.map(range(2 * PAGE, PAGE)).unwrap().iter().all(|&byte| byte == 2));
+    volume.check();
+}
+
+#[test]
+fn a_cut_that_waits_in_vain_hides_nothing_meanwhile() {
+    let (_pool, volume) = volume_in_memory(16 << 20);
+    volume.set_len(4 * HUGE).unwrap();
+    volume.write(0, &[1; 100]).unwrap();
+    let guard = volume.map(range(0, 100)).unwrap();
+    std::thread::scope(|scope| {
+        let patient = volume.with_patience(Duration::from_millis(200));
+        let cut = scope.spawn(move || patient.set_len(50));
+        while !cut.is_finished() {
+            volume.write(3 * HUGE, &[3; 10]).unwrap();
+        }
+        assert!(matches!(cut.join().unwrap(), Err(Error::Busy { .. })));
+    });
+    drop(guard);
+    volume.check();
+}
+
+#[test]
+fn the_longest_patience_is_no_overflow() {
+    let (_pool, volume) = volume_in_memory(16 << 20);
+    let patient = volume.with_patience(Duration::MAX);
+    let guard = patient.map_mut(range(0, 10)).unwrap();
+    std::thread::scope(|scope| {
+        let punched = scope.spawn(|| patient.punch(range(0, HUGE)));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!punched.is_finished());
+        drop(guard);
+        punched.join().unwrap().unwrap();
+    });
+    patient.upgrade(range(0, HUGE), 1).unwrap();
+}
+
+#[test]
+fn a_pool_that_was_closed_stays_closed_whatever_is_asked_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    let options = CreateOptions { len_bytes: 16 << 20, ..CreateOptions::default() };
+    let pool = Pool::create(&path, &options).unwrap();
+    pool.create_volume("v", 4 * HUGE).unwrap().write(0, &[1; 100]).unwrap();
+    pool.close_with(77).unwrap();
+    drop(pool);
+    let calls: [fn(&Volume) -> daxite_core::Result<()>; 6] = [
+        |volume| volume.map_mut(range(0, 1)).map(drop),
+        |volume| volume.map_append(range(HUGE, HUGE), 1).map(drop),
+        |volume| volume.punch(range(0, HUGE)),
+        |volume| volume.zero(range(0, 1)),
+        |volume| volume.set_len(HUGE),
+        |volume| volume.upgrade(range(0, 1), 1).map(drop),
+    ];
+    for (nth, call) in calls.into_iter().enumerate() {
+        let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
+        let volume = pool.volume("v").unwrap().unwrap();
+        assert_eq!((pool.info().was_clean, pool.info().owner_digest), (true, 77), "call {nth}");
+        let (mut appender, _extent) = volume.map_existing(range(0, HUGE)).unwrap().unwrap();
+        pool.close().unwrap();
+        assert!(matches!(call(&volume), Err(Error::Closed)), "call {nth}");
+        assert!(matches!(appender.append(&[9; 64]), Err(Error::Closed)), "call {nth}");
     }
 }
