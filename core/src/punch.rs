@@ -144,6 +144,7 @@ fn page_parts(range: LogicalRange) -> [LogicalRange; 2] {
 mod tests {
     use super::*;
     use crate::Pool;
+    use crate::error::Error;
     use crate::index::LockedPage;
 
     /// A scan that met a locked entry waited for it, and then went on behind it: number 27 of
@@ -170,6 +171,35 @@ mod tests {
         assert_eq!(volume.extents(LogicalRange::new(0, 4 * HUGE)).unwrap(), []);
         assert_eq!(pool.entry_counts(), Default::default());
         pool.check();
+    }
+
+    /// Pages were freed under whoever reached them since the look at their references: number 26 of
+    /// docs/decisions/0007-kernel-dax-bugs.md.
+    #[test]
+    fn a_guard_that_came_after_the_first_look_at_pins_is_seen_by_the_second() {
+        let (first, second) = (SlotNo(0).range(), SlotNo(1).range());
+        for pool_bytes in [4 << 20, 16 << 20] {
+            let pool = Pool::in_memory(pool_bytes).unwrap();
+            let volume = pool.create_volume("v", 2 * HUGE).unwrap();
+            for slot in [first, second] {
+                volume.write(slot.start, b"kept").unwrap();
+            }
+            std::thread::scope(|scope| {
+                let held = volume.shared.index.lock_slot(SlotNo(0));
+                // It has looked at the pins of both slots when it waits for the first one.
+                let punch = scope.spawn(|| volume.punch(LogicalRange::new(0, 2 * HUGE)));
+                while !volume.shared.index.has_sleepers(SlotNo(0)) && !punch.is_finished() {
+                    std::thread::yield_now();
+                }
+                let guard = volume.map(LogicalRange::new(second.start, 4)).unwrap();
+                drop(held);
+                assert!(matches!(punch.join().unwrap(), Err(Error::Busy { .. })));
+                assert_eq!(volume.extents(first).unwrap(), []);
+                assert_eq!(volume.extents(second).unwrap()[0].physical, guard.physical().unwrap());
+                assert_eq!(&*guard, b"kept");
+            });
+            pool.check();
+        }
     }
 
     #[test]

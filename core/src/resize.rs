@@ -59,3 +59,52 @@ impl VolumeShared {
         punched
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::units::{HUGE, PAGE, SlotNo};
+    use crate::{Pool, Volume};
+
+    fn asked() -> LogicalRange {
+        LogicalRange::new(HUGE, PAGE)
+    }
+
+    /// The end of a file was looked at without the lock that keeps it where it is: number 34 of
+    /// docs/decisions/0007-kernel-dax-bugs.md.
+    #[test]
+    fn a_fault_that_slept_while_the_volume_was_cut_finds_the_new_end() {
+        let asks: [fn(&Volume) -> Result<()>; 3] = [
+            |volume| volume.map(asked()).map(drop),
+            |volume| volume.map_mut(asked()).map(drop),
+            |volume| volume.map_append(asked(), 1).map(drop),
+        ];
+        // The second slot is whole, for a fault of 2 MiB, or has a page.
+        let lengths = [2 * HUGE, HUGE + PAGE];
+        for (len_bytes, ask) in lengths.into_iter().flat_map(|len| asks.map(|ask| (len, ask))) {
+            let pool = Pool::in_memory(16 << 20).unwrap();
+            let volume = pool.create_volume("v", len_bytes).unwrap();
+            let volume = volume.with_patience(Duration::from_secs(20));
+            std::thread::scope(|scope| {
+                let held = volume.shared.index.lock_slot(SlotNo(1));
+                let asking = scope.spawn(|| ask(&volume));
+                while !volume.shared.index.has_sleepers(SlotNo(1)) && !asking.is_finished() {
+                    std::thread::yield_now();
+                }
+                // The length is set before anyone is waited for; the fault has checked the old one.
+                let cut = scope.spawn(|| volume.set_len(HUGE));
+                while volume.len_bytes() != HUGE && !cut.is_finished() {
+                    std::thread::yield_now();
+                }
+                drop(held);
+                assert!(matches!(asking.join().unwrap(), Err(Error::OutOfRange { .. })));
+                cut.join().unwrap().unwrap();
+            });
+            volume.set_len(len_bytes).unwrap();
+            assert_eq!(volume.extents(asked()).unwrap(), []);
+            pool.check();
+        }
+    }
+}

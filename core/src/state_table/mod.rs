@@ -21,13 +21,14 @@ use request::Request;
 use stage::{Lock, STATES, Stage};
 
 /// The words for it; docs/decisions/0006-differences-from-the-kernel.md explains them.
-const UNLIKE_THE_KERNEL: [&str; 10] = [
+const UNLIKE_THE_KERNEL: [&str; 11] = [
     "append",
     "cleans",
     "copy-faults",
     "huge-stays",
     "kept",
     "no-wait",
+    "pages-stay",
     "runs",
     "upgrade",
     "zero-entry",

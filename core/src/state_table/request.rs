@@ -60,6 +60,7 @@ impl Request {
         self.try_act(volume).unwrap_or_else(|error| match error {
             Error::InvalidArgument(_) => "refused: no hole".to_string(),
             Error::Full { .. } => "full".to_string(),
+            Error::OutOfRange { .. } => "past the end".to_string(),
             error => format!("{error}"),
         })
     }
@@ -86,11 +87,12 @@ impl Request {
             Self::Upgrade => {
                 let report = volume.upgrade(slot, 1)?;
                 let refused = Refusal::ALL.into_iter().find(|&why| report.refusals(why) > 0);
-                Ok(match (report.relocated, report.already_huge, refused) {
-                    (1, 0, None) => "moved".to_string(),
-                    (0, 1, None) => "huge already".to_string(),
-                    (0, 0, Some(why)) => format!("refused {why}"),
-                    (0, 0, None) => "nothing".to_string(),
+                Ok(match (report.in_place, report.relocated, report.already_huge, refused) {
+                    (1, 0, 0, None) => "joined".to_string(),
+                    (0, 1, 0, None) => "moved".to_string(),
+                    (0, 0, 1, None) => "huge already".to_string(),
+                    (0, 0, 0, Some(why)) => format!("refused {why}"),
+                    (0, 0, 0, None) => "nothing".to_string(),
                     _ => format!("{report:?}"),
                 })
             }

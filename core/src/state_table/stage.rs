@@ -17,17 +17,21 @@ use crate::units::{HUGE, LogicalPage, LogicalRange, PAGE, PAGES_PER_HUGE, SlotNo
 use crate::volume::Volume;
 
 /// All states: entry, extent map, and what is special. `*` is dirty. The map is `-`, a hole, the
-/// page of interest alone, or a `huge` page. In a `cut` slot the volume ends after eight pages; in a
+/// page of interest alone, a `run` of 512 pages that fill an aligned 2 MiB, or a `huge` page. In a
+/// `cut` slot the volume ends after eight pages, and `past` is a slot that starts where it ends; in a
 /// `small` pool no huge page is free.
-pub(super) const STATES: [&str; 23] = [
+pub(super) const STATES: [&str; 27] = [
     "N   -",
     "N   5",
+    "N   run",
     "N   huge",
     "E4  -",
     "E4  5",
     "Z4  -",
     "M4  5",
     "M4* 5",
+    "M4  run",
+    "M4* run",
     "E2  -",
     "E2  5",
     "E2  huge",
@@ -43,6 +47,7 @@ pub(super) const STATES: [&str; 23] = [
     "M4* 5    cut",
     "Z2  -    cut",
     "M2* huge cut",
+    "N   -    past",
 ];
 /// The slot under test.
 pub(super) const TESTED: SlotNo = SlotNo(1);
@@ -52,9 +57,9 @@ pub(super) const PAGE_OF_INTEREST: u64 = 5;
 /// A page that only a huge page maps.
 pub(super) const OTHER_PAGE: u64 = 300;
 const CUT_PAGES: u64 = 8;
-/// What the page of interest, or all of the huge page, is filled with.
+/// What the page of interest is filled with, or all of a slot that has every page.
 const PAGE_FILL: u8 = 0x55;
-const HUGE_FILL: u8 = 0x22;
+const SLOT_FILL: u8 = 0x22;
 /// A request that takes longer is stuck.
 const STUCK: Duration = Duration::from_secs(20);
 
@@ -85,10 +90,13 @@ impl Stage {
         LogicalRange::new((TESTED.first_page().0 + page) * PAGE, PAGE)
     }
 
-    /// What the volume has of the slot.
+    /// What the volume has of the slot; all of it, if that is nothing.
     pub(super) fn slot_range(volume: &Volume) -> LogicalRange {
-        let start = TESTED.range().start;
-        LogicalRange::new(start, HUGE.min(volume.len_bytes() - start))
+        let slot = TESTED.range();
+        match volume.len_bytes() - slot.start {
+            0 => slot,
+            has_bytes => LogicalRange::new(slot.start, HUGE.min(has_bytes)),
+        }
     }
 
     pub(super) fn build(state: &'static str) -> Self {
@@ -106,11 +114,22 @@ impl Stage {
                 drop(Pinned::fault(&volume.shared, request, None).unwrap());
                 volume.write(range.start, &[PAGE_FILL; PAGE as usize]).unwrap();
             }
-            "huge" => volume.write(start, &[HUGE_FILL; HUGE as usize]).unwrap(),
+            "run" => {
+                // A slot that the volume does not have whole gets pages, side by side.
+                let last = HUGE - PAGE;
+                volume.set_len(start + last).unwrap();
+                volume.write(start, &[SLOT_FILL; (HUGE - PAGE) as usize]).unwrap();
+                volume.set_len(3 * HUGE).unwrap();
+                volume.write(start + last, &[SLOT_FILL; PAGE as usize]).unwrap();
+            }
+            "huge" => volume.write(start, &[SLOT_FILL; HUGE as usize]).unwrap(),
             map => panic!("no extent map {map}"),
         }
         if is("cut") {
             volume.set_len(start + CUT_PAGES * PAGE).unwrap();
+        }
+        if is("past") {
+            volume.set_len(start).unwrap();
         }
         volume.shared.index.lock_slot(TESTED).delete(0..PAGES_PER_HUGE as usize);
         make_entry(&volume, words[0]);
