@@ -19,10 +19,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Volume};
+use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Severity, Volume};
 
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
+use crate::checkup::LogFinding;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
@@ -102,6 +103,26 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
         clock,
         report,
     })
+}
+
+/// What is wrong with each segment of the log on `volume` by itself: its first damage, or that its
+/// header is lost and the copy stands in. Nothing is written.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io).
+pub(crate) fn flaws(pool: &Pool, volume: &Volume) -> Result<Vec<LogFinding>> {
+    let seed = PoolSeed::new(&pool.info().uuid);
+    let numbers = slots(volume)?.into_iter().collect();
+    let flaws = in_parallel(numbers, |no| match look(volume, seed, no) {
+        Ok(Some(Slot { finding: Finding::Segment(found), extent, .. })) if found.from_copy => {
+            let detail = "the header does not verify; its copy stands in".to_string();
+            let flaw = damaged(no, &extent, 0, detail);
+            LogFinding::of(Severity::Warning, flaw).map(Some)
+        }
+        Ok(_) => Ok(None),
+        Err(error) => LogFinding::of(Severity::Damage, error).map(Some),
+    })?;
+    Ok(flaws.into_iter().flatten().collect())
 }
 
 /// What a log is known by at a clean close: the births of its segments, in order. Never 0.

@@ -1,0 +1,148 @@
+//! Promise: what an opening refuses is named, all of it, and not a byte is changed.
+//!
+//! Method: damage several segments of a closed pool, each in its own way, and examine it. A failure
+//! means damage that is found one opening at a time, or not at all.
+
+mod common;
+
+use std::ops::Range;
+use std::path::Path;
+
+use common::{pool_path, value_of};
+use daxite::daxite_core::{CreateOptions, HUGE, LogicalRange, OpenOptions, PAGE, Pool, Severity};
+use daxite::{Checkup, Database, LogCheckup, LogFinding, Options};
+
+/// A closed pool whose log has at least four segments that are full of frames.
+fn pool(path: &Path) -> Vec<u8> {
+    let db = Options::new().capacity(24 << 20).lanes(1).create(path).unwrap();
+    let keyspace = db.keyspace("data").unwrap();
+    for n in 0..8 * 32 {
+        keyspace.insert(n.to_string(), value_of(n, 32 << 10)).unwrap();
+    }
+    db.close().unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// The segments of the log, by name, with the bytes of the pool that each has. In a small pool a
+/// segment is one run of pages.
+fn segments(path: &Path) -> Vec<(String, Range<usize>)> {
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let pool = Pool::open(path, &options).unwrap();
+    let log = pool.volume("log").unwrap().unwrap();
+    let extents = log.extents(LogicalRange::new(0, log.len_bytes())).unwrap();
+    let segments = extents.iter().map(|extent| {
+        let start = extent.physical.0 as usize;
+        let name = format!("segment {}", extent.logical.start / HUGE);
+        (name, start..start + extent.logical.len_bytes as usize)
+    });
+    segments.collect()
+}
+
+/// Examines `image`, which stays as it is; opening it agrees.
+fn examine(path: &Path, image: &[u8]) -> Checkup {
+    std::fs::write(path, image).unwrap();
+    let checkup = Database::examine(path).unwrap();
+    assert!(std::fs::read(path).unwrap() == image, "the file was changed");
+    let opened = Options::new().open_read_only(path);
+    assert_eq!(opened.is_err(), checkup.is_damaged(), "{checkup:?}");
+    checkup
+}
+
+fn findings(checkup: &Checkup) -> &[LogFinding] {
+    let LogCheckup::Read { findings, .. } = &checkup.log else { panic!("{:?}", checkup.log) };
+    findings
+}
+
+#[test]
+fn a_sound_log_is_counted() {
+    let (_folder, path) = pool_path();
+    let image = pool(&path);
+    let checkup = examine(&path, &image);
+    assert_eq!(findings(&checkup), []);
+    let LogCheckup::Read { found: Some(report), .. } = checkup.log else { panic!("{checkup:?}") };
+    // The values, and the name of their keyspace.
+    assert_eq!((report.records, report.was_clean), (8 * 32 + 1, true));
+    assert_eq!(checkup.pool.volumes, 1);
+}
+
+#[test]
+fn the_damage_of_every_segment_is_named_with_its_place() {
+    let (_folder, path) = pool_path();
+    let mut image = pool(&path);
+    let segments = segments(&path);
+    assert!(segments.len() >= 4, "{segments:?}");
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(|nth| segments[nth].1.clone());
+    // A frame in the middle, a seal, a header with its copy, and a header that has a copy.
+    let byte = first.start + first.len() / 2;
+    image[byte] ^= 1;
+    image[second.end - 40] ^= 1;
+    image[third.start + 20] ^= 1;
+    image[third.end - 100] ^= 1;
+    image[fourth.start + 20] ^= 1;
+    let checkup = examine(&path, &image);
+    assert!(checkup.is_damaged() && !checkup.pool.is_damaged());
+    let found = findings(&checkup);
+    let names: Vec<&str> = found.iter().map(|finding| &*finding.what).collect();
+    let expected: Vec<&str> = segments[..4].iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, expected);
+    use Severity::{Damage, Warning};
+    let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
+    assert_eq!(severities, [Damage, Damage, Damage, Warning]);
+    let offsets: Vec<usize> = found.iter().map(|finding| finding.offset.0 as usize).collect();
+    assert!((byte - (33 << 10)..=byte).contains(&offsets[0]), "{:#x}", offsets[0]);
+    assert_eq!(offsets[1..], [second.end - 64, third.start, fourth.start]);
+}
+
+#[test]
+fn a_header_whose_copy_stands_in_is_a_warning() {
+    let (_folder, path) = pool_path();
+    let mut image = pool(&path);
+    let (name, bytes) = segments(&path).remove(1);
+    image[bytes.start + 20] ^= 1;
+    let checkup = examine(&path, &image);
+    assert!(!checkup.is_damaged());
+    let [finding] = findings(&checkup) else { panic!("{checkup:?}") };
+    assert_eq!((finding.severity, &finding.what), (Severity::Warning, &name));
+}
+
+#[test]
+fn segments_that_are_in_order_one_by_one_may_not_be_together() {
+    let (_folder, path) = pool_path();
+    let image = pool(&path);
+    // Another life adds a segment; its zeros from before are back, as from an older copy.
+    let db = Database::open(&path).unwrap();
+    db.keyspace("data").unwrap().insert("more", "1").unwrap();
+    db.close().unwrap();
+    let mut later = std::fs::read(&path).unwrap();
+    let segments = segments(&path);
+    let is_new = |(_, bytes): &&(String, Range<usize>)| {
+        image[bytes.start..][..PAGE as usize].iter().all(|&byte| byte == 0)
+    };
+    let [(_, added)] = segments.iter().filter(is_new).collect::<Vec<_>>()[..] else {
+        panic!("{segments:?}")
+    };
+    later[added.clone()].copy_from_slice(&image[added.clone()]);
+    let checkup = examine(&path, &later);
+    let found = findings(&checkup);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].severity, &*found[0].what), (Severity::Damage, "the log"));
+}
+
+#[test]
+fn pools_without_a_log_and_with_damage_below_it_say_so() {
+    let (_folder, path) = pool_path();
+    let options = CreateOptions { len_bytes: 8 << 20, ..CreateOptions::default() };
+    let pool = Pool::create(&path, &options).unwrap();
+    pool.create_volume("matrix", HUGE).unwrap().write(0, b"1").unwrap();
+    pool.close().unwrap();
+    drop(pool);
+    let checkup = Database::examine(&path).unwrap();
+    assert!(!checkup.is_damaged() && matches!(checkup.log, LogCheckup::Absent), "{checkup:?}");
+    let mut image = std::fs::read(&path).unwrap();
+    for superblock in [0, HUGE as usize] {
+        image[superblock + 30] ^= 1;
+    }
+    std::fs::write(&path, image).unwrap();
+    let checkup = Database::examine(&path).unwrap();
+    assert!(checkup.is_damaged() && matches!(checkup.log, LogCheckup::Unread), "{checkup:?}");
+}
