@@ -27,7 +27,6 @@ pub struct Checkup {
 
 /// What was found in the log of a pool.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum LogCheckup {
     /// Nothing is known: the pool is damaged.
     Unread,
