@@ -221,6 +221,33 @@ fn a_page_of_two_volumes_names_both() {
 }
 
 #[test]
+fn a_table_is_in_a_cycle_only_under_itself() {
+    // The table for slots 0 to 511, as one of slot 601; and the root of a volume, in another one.
+    let aside = patient();
+    aside.set((aside.tables[4], 1, 601), Word::Table(aside.tables[2]));
+    let mut of_another = patient();
+    let other = of_another.add_volume(2, b'w');
+    other.persist(other.root(), 3, 5, Word::Table(of_another.map.root())).unwrap();
+    for patient in [aside, of_another] {
+        let found = patient.damage();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].2.contains("is owned twice") && !found[0].2.contains("cycle"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_map_that_is_damaged_is_not_called_older_as_well() {
+    let mut patient = patient();
+    patient.say(|superblock| superblock.state = STATE_CLEAN);
+    let _lost = store_word(&patient.medium, Offset(patient.tables[2].offset().0 + 8), 12345);
+    let found = patient.damage();
+    assert_eq!((found.len(), found[0].0), (1, "extent map word"), "{found:?}");
+}
+
+#[test]
 fn what_is_named_has_a_place_in_the_pool() {
     let mut patient = patient();
     patient.set((patient.tables[2], 1, 9), Word::Huge(PageNo(1 << 30)));
@@ -298,31 +325,34 @@ fn a_lost_copy_of_the_superblock_is_a_warning_and_both_are_damage() {
 #[test]
 fn a_copy_of_the_superblock_that_verifies_and_is_not_the_other_one_is_a_warning() {
     type Replace = fn(&Patient) -> Vec<u64>;
-    let cases: [(&str, Replace); 3] = [
-        ("it is version 2 beside version 5", |patient| {
+    let [first, second] = SUPERBLOCK_OFFSETS;
+    let cases: [(&str, u64, Replace); 4] = [
+        ("it is version 2 beside version 5", first, |patient| {
             let old = self::patient();
             assert_eq!(old.superblock.sequence + 2, patient.superblock.sequence);
             old.bytes()
         }),
-        ("it belongs to another pool", |patient| {
+        ("it belongs to another pool", first, |patient| {
             let mut other = self::patient();
             other.say(|superblock| superblock.uuid = [8; 16]);
             assert_eq!(other.superblock.sequence, patient.superblock.sequence);
             other.bytes()
         }),
-        ("it is what belongs in the place of the other copy", |patient| {
+        ("it is what belongs in the place of the other copy", first, |patient| {
             patient.bytes().split_off(SUPERBLOCK_OFFSETS[1] as usize / 8)
         }),
+        ("it is what belongs in the place of the other copy", second, Patient::bytes),
     ];
-    for (detail, replace) in cases {
+    for (detail, copy, replace) in cases {
         let mut patient = patient();
         patient.say(|_| {});
         assert_eq!(patient.examine().superblocks, 2);
         let words = replace(&patient)[..512].to_vec();
-        let _lost = store_lines(&patient.medium, Offset(0), bytemuck::cast_slice(&words));
+        let _lost = store_lines(&patient.medium, Offset(copy), bytemuck::cast_slice(&words));
         let examination = patient.examine();
-        let details: Vec<&str> = examination.findings.iter().map(|one| &*one.detail).collect();
-        assert_eq!((details, examination.superblocks), (vec![detail], 1));
+        let findings = examination.findings.iter();
+        let found: Vec<_> = findings.map(|one| (&*one.detail, one.offset)).collect();
+        assert_eq!((found, examination.superblocks), (vec![(detail, Offset(copy))], 1));
     }
 }
 
