@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use common::{pool_path, value_of};
-use daxite::daxite_core::{CreateOptions, HUGE, LogicalRange, OpenOptions, PAGE, Pool, Severity};
+use daxite::daxite_core::{CreateOptions, HUGE, LogicalRange, OpenOptions, Pool, Severity};
 use daxite::{Checkup, Database, LogCheckup, LogFinding, Options};
 
 /// A closed pool whose log has at least four segments that are full of frames.
