@@ -38,13 +38,13 @@ use crate::units::{
 };
 
 /// Words in a table.
-pub(crate) const WORDS: u64 = PAGES_PER_HUGE;
+const WORDS: u64 = PAGES_PER_HUGE;
 /// Bits of an index that choose the word in a table.
 pub(crate) const LEVEL_BITS: u32 = WORDS.ilog2();
 /// Locks over the words of slots, so that faults side by side do not wait for each other's fence.
 const SHARDS: usize = 16;
 /// The level of the root table; its words stand for 512 GiB each.
-pub(crate) const ROOT_LEVEL: u32 = 3;
+const ROOT_LEVEL: u32 = 3;
 /// Every slot that four levels reach.
 pub(crate) const ALL_SLOTS: RangeInclusive<SlotNo> =
     SlotNo(0)..=SlotNo((1 << (LEVEL_BITS * ROOT_LEVEL)) - 1);
@@ -87,6 +87,27 @@ pub(crate) struct Extent {
     pub logical: LogicalPage,
     pub physical: PageNo,
     pub size: ExtentSize,
+}
+
+/// What a word names, as a walk meets it; the root is met as if a word named it.
+pub(crate) struct Met {
+    /// Level of the word; a table that it names has the level below.
+    pub level: u32,
+    /// First page that the word stands for.
+    pub logical: LogicalPage,
+    /// Where the word is; `None` for the root.
+    pub word: Option<Offset>,
+    /// What it names; the error where it does not verify.
+    pub owned: Result<Owned>,
+}
+
+/// Where a walk goes from what it met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// On to what is under it.
+    Down,
+    /// On to what is behind it.
+    Past,
 }
 
 pub(crate) struct ExtentMap {
@@ -389,7 +410,15 @@ impl ExtentMap {
         visit: &mut dyn FnMut(Owned) -> Result<()>,
     ) -> Result<()> {
         let _all = self.lock_all();
-        self.walk_table(self.root, ROOT_LEVEL, 0, &slots, visit)
+        self.walk_all(&slots, &mut |met| visit(met.owned?).map(|()| Step::Down))
+    }
+
+    /// Calls `visit` for everything that the map names, and for every word that does not verify, in
+    /// logical order. What is under a table is met only if the visitor says so: under words that say
+    /// anything, a table may be met again and again.
+    pub(crate) fn explore(&self, visit: &mut dyn FnMut(Met) -> Step) {
+        let explored = self.walk_all(&ALL_SLOTS, &mut |met| Ok(visit(met)));
+        explored.expect("a visitor without errors");
     }
 
     /// Takes every page of the map, of a volume of `len_bytes`, from the allocator, as their owner.
@@ -429,9 +458,9 @@ impl ExtentMap {
         // ORDERING: Relaxed; read and written under the locks of `changing`.
         self.sealed.store(true, Ordering::Relaxed);
         let mut digest = Digest::default();
-        self.walk_table(self.root, ROOT_LEVEL, 0, &ALL_SLOTS, &mut |owned| {
-            digest.take(owned);
-            Ok(())
+        self.walk_all(&ALL_SLOTS, &mut |met| {
+            digest.take(met.owned?);
+            Ok(Step::Down)
         })?;
         Ok(digest.finish())
     }
@@ -467,28 +496,45 @@ impl ExtentMap {
         Ok(())
     }
 
+    /// The caller holds all locks of `changing`, or nobody changes the map.
+    fn walk_all(
+        &self,
+        slots: &RangeInclusive<SlotNo>,
+        visit: &mut dyn FnMut(Met) -> Result<Step>,
+    ) -> Result<()> {
+        let (logical, owned) = (LogicalPage(0), Ok(Owned::Table(self.root)));
+        match visit(Met { level: ROOT_LEVEL + 1, logical, word: None, owned })? {
+            Step::Down => self.walk_table(self.root, ROOT_LEVEL, 0, slots, visit),
+            Step::Past => Ok(()),
+        }
+    }
+
     fn walk_table(
         &self,
         table: PageNo,
         level: u32,
         first_index: u64,
         slots: &RangeInclusive<SlotNo>,
-        visit: &mut dyn FnMut(Owned) -> Result<()>,
+        visit: &mut dyn FnMut(Met) -> Result<Step>,
     ) -> Result<()> {
-        visit(Owned::Table(table))?;
         for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
-            match self.load(table, level, index)? {
-                Word::Hole => {}
-                Word::Page(physical) => {
-                    visit(Owned::Extent(Extent { logical, physical, size: ExtentSize::Page }))?;
-                }
-                Word::Huge(physical) => {
-                    visit(Owned::Extent(Extent { logical, physical, size: ExtentSize::Huge }))?;
-                }
-                Word::Table(child) => {
-                    self.walk_table(child, level - 1, index * WORDS, slots, visit)?;
-                }
+            let word = Some(word_offset(table, index));
+            let extent = |physical, size| Owned::Extent(Extent { logical, physical, size });
+            let owned = match self.load(table, level, index) {
+                Ok(Word::Hole) => continue,
+                Ok(Word::Page(physical)) => Ok(extent(physical, ExtentSize::Page)),
+                Ok(Word::Huge(physical)) => Ok(extent(physical, ExtentSize::Huge)),
+                Ok(Word::Table(child)) => Ok(Owned::Table(child)),
+                Err(error) => Err(error),
+            };
+            let child = match owned {
+                Ok(Owned::Table(child)) => Some(child),
+                _ => None,
+            };
+            let step = visit(Met { level, logical, word, owned })?;
+            if let (Step::Down, Some(child)) = (step, child) {
+                self.walk_table(child, level - 1, index * WORDS, slots, visit)?;
             }
         }
         Ok(())
@@ -595,7 +641,7 @@ impl ExtentMap {
     ///
     /// # Errors
     /// [`Error::Corrupt`] where it does not verify.
-    pub(crate) fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
+    fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
         let offset = word_offset(table, index);
         if offset.0 + 8 > self.medium.len_bytes() {
             return Err(damaged(offset, "its table is outside the pool"));

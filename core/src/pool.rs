@@ -227,7 +227,7 @@ impl Pool {
     /// # Errors
     /// Those of [`Pool::open`] that leave nothing to look at: [`Error::NotAPool`],
     /// [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Locked`],
-    /// [`Error::Truncated`], [`Error::Io`], and [`Error::Corrupt`] if the superblock contradicts itself.
+    /// [`Error::Truncated`], [`Error::Io`].
     pub fn examine(path: &Path) -> Result<Examination> {
         crate::examine::examine(path)
     }

@@ -50,23 +50,50 @@ impl Superblock {
         self
     }
 
-    /// What no pool of ours could say, if it says such a thing: the checksum is right, but anyone
-    /// can compute it.
-    fn contradiction(&self) -> Option<String> {
-        if self.pool_bytes < POOL_BYTES_MIN || !self.pool_bytes.is_multiple_of(PAGE) {
-            return Some(format!("a pool of {} bytes is impossible", self.pool_bytes));
+    /// Whether a pool can have the length that it says.
+    pub(crate) fn has_possible_length(&self) -> bool {
+        self.pool_bytes >= POOL_BYTES_MIN && self.pool_bytes.is_multiple_of(PAGE)
+    }
+
+    /// All that no pool of ours could say: the checksum is right, but anyone can compute it.
+    pub(crate) fn contradictions(&self) -> Vec<Contradiction> {
+        let mut found = Vec::new();
+        let mut find = |record, detail| found.push(Contradiction { record, detail });
+        if !self.has_possible_length() {
+            find(None, format!("a pool of {} bytes is impossible", self.pool_bytes));
         }
         if self.sequence.max(self.opens) > COUNT_MAX {
-            return Some("it was written or opened impossibly often".to_string());
+            find(None, "it was written or opened impossibly often".to_string());
         }
         let (mut ids, mut names) = (HashSet::new(), HashSet::new());
-        for record in self.volumes.iter().filter(|record| record.is_used()) {
-            let is_fresh = ids.insert(record.id) && names.insert(record.name());
-            if !is_fresh || record.id >= self.next_volume_id || record.name_len == 0 {
-                return Some(format!("volume {} has no id and name of its own", record.id));
+        for (index, record) in self.volumes.iter().enumerate().filter(|(_, one)| one.is_used()) {
+            if !ids.insert(record.id) {
+                find(Some(index), format!("another volume has its id, {}", record.id));
+            }
+            if record.id >= self.next_volume_id {
+                find(Some(index), format!("its id, {}, was not given to anyone yet", record.id));
+            }
+            if record.name_len == 0 {
+                find(Some(index), "it has no name".to_string());
+            } else if !names.insert(record.name()) {
+                find(Some(index), "another volume has its name".to_string());
             }
         }
-        (self.next_volume_id == 0).then(|| "the next volume would have id 0".to_string())
+        if self.next_volume_id == 0 {
+            find(None, "the next volume would have id 0".to_string());
+        }
+        found
+    }
+
+    /// Where the copy is that says this.
+    pub(crate) fn offset(&self) -> Offset {
+        Offset(SUPERBLOCK_OFFSETS[(self.sequence % 2) as usize])
+    }
+
+    /// Where record `index` of the volume table is.
+    pub(crate) fn record_offset(&self, index: usize) -> Offset {
+        let in_copy = std::mem::offset_of!(Self, volumes) + index * size_of::<VolumeRecord>();
+        Offset(self.offset().0 + in_copy as u64)
     }
 
     fn reserved_is_zero(&self) -> bool {
@@ -93,6 +120,13 @@ impl VolumeRecord {
     }
 }
 
+/// Something in a superblock that cannot be.
+pub(crate) struct Contradiction {
+    /// Which record of the volume table, if it is one.
+    pub record: Option<usize>,
+    pub detail: String,
+}
+
 /// What one copy turned out to be.
 enum Copy {
     Valid(Box<Superblock>),
@@ -104,15 +138,29 @@ enum Copy {
 /// Reads the newest valid copy.
 ///
 /// # Errors
+/// Those of [`newest`], and [`Error::Corrupt`] if it contradicts itself.
+pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
+    let superblock = newest(medium)?;
+    match superblock.contradictions().into_iter().next() {
+        None => Ok(superblock),
+        Some(Contradiction { record, detail }) => {
+            let (what, offset) = match record {
+                Some(index) => ("volume record", superblock.record_offset(index)),
+                None => ("superblock", superblock.offset()),
+            };
+            Err(Error::Corrupt { what, offset: offset.0, detail })
+        }
+    }
+}
+
+/// Reads the newest valid copy, whatever it says.
+///
+/// # Errors
 /// [`Error::NotAPool`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
 /// [`Error::Corrupt`] if both copies are damaged, [`Error::Truncated`].
-pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
-    let copies = SUPERBLOCK_OFFSETS.map(|offset| read_copy(medium, Offset(offset)));
-    let newest = copies.iter().filter_map(|copy| match copy {
-        Copy::Valid(superblock) => Some(superblock),
-        _ => None,
-    });
-    let Some(superblock) = newest.max_by_key(|superblock| superblock.sequence) else {
+pub(crate) fn newest(medium: &Medium) -> Result<Superblock> {
+    let copies = read_copies(medium);
+    let Some((_, superblock)) = newest_of(&copies) else {
         return Err(explain(medium, &copies));
     };
     let required = match medium.mode() {
@@ -129,24 +177,41 @@ pub(crate) fn read(medium: &Medium) -> Result<Superblock> {
             found_bytes: medium.len_bytes(),
         });
     }
-    if let Some(detail) = superblock.contradiction() {
-        let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
-        return Err(Error::Corrupt { what: "superblock", offset, detail });
-    }
-    Ok(**superblock)
+    Ok(*superblock)
 }
 
-/// Where a copy is that does not count, and why.
-pub(crate) fn damaged_copies(medium: &Medium) -> Vec<(Offset, String)> {
-    let copies =
-        SUPERBLOCK_OFFSETS.map(|offset| (Offset(offset), read_copy(medium, Offset(offset))));
-    let bad = copies.into_iter().filter_map(|(offset, copy)| match copy {
-        Copy::Valid(_) => None,
-        Copy::OtherVersion(found) => Some((offset, format!("it has format version {found}"))),
-        Copy::Damaged => Some((offset, "its checksum does not match".to_string())),
-        Copy::Foreign => Some((offset, "it is not there".to_string())),
-    });
-    bad.collect()
+/// Where a copy is that could not stand in for the other one, and why.
+pub(crate) fn flawed_copies(medium: &Medium) -> Vec<(Offset, String)> {
+    let copies = read_copies(medium);
+    let newest = newest_of(&copies);
+    let flaw = |(index, copy): (usize, &Copy)| {
+        let detail = match copy {
+            Copy::Valid(superblock) => flaw_beside(index, superblock, newest?)?,
+            Copy::OtherVersion(found) => format!("it has format version {found}"),
+            Copy::Damaged => "its checksum does not match".to_string(),
+            Copy::Foreign => "it is not there".to_string(),
+        };
+        Some((Offset(SUPERBLOCK_OFFSETS[index]), detail))
+    };
+    copies.iter().enumerate().filter_map(flaw).collect()
+}
+
+/// What is wrong with the valid copy `index` beside the newest one, if anything is.
+fn flaw_beside(index: usize, copy: &Superblock, newest: (usize, &Superblock)) -> Option<String> {
+    let (newest_index, newest) = newest;
+    if copy.sequence % 2 != index as u64 {
+        return Some("it is what belongs in the place of the other copy".to_string());
+    }
+    if index == newest_index || newest.sequence % 2 != newest_index as u64 {
+        return None;
+    }
+    if copy.uuid != newest.uuid {
+        return Some("it belongs to another pool".to_string());
+    }
+    // A crash in an update leaves the version before; nothing leaves an older one.
+    let is_neighbour = copy.sequence.checked_add(1) == Some(newest.sequence);
+    (!is_neighbour)
+        .then(|| format!("it is version {} beside version {}", copy.sequence, newest.sequence))
 }
 
 /// Whether either copy carries the magic of a pool, whole or not.
@@ -202,6 +267,19 @@ pub(crate) fn persist(medium: &Medium) -> Result<()> {
     let copies = SUPERBLOCK_OFFSETS.map(|offset| ByteRange::new(Offset(offset), PAGE));
     fence(medium, copies.map(|copy| flush_range(medium, copy)))?;
     Ok(())
+}
+
+fn read_copies(medium: &Medium) -> [Copy; 2] {
+    SUPERBLOCK_OFFSETS.map(|offset| read_copy(medium, Offset(offset)))
+}
+
+/// The valid copy of the latest version, with its number.
+fn newest_of(copies: &[Copy; 2]) -> Option<(usize, &Superblock)> {
+    let valid = copies.iter().enumerate().filter_map(|(index, copy)| match copy {
+        Copy::Valid(superblock) => Some((index, &**superblock)),
+        _ => None,
+    });
+    valid.max_by_key(|(_, superblock)| superblock.sequence)
 }
 
 fn read_copy(medium: &Medium, offset: Offset) -> Copy {

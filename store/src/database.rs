@@ -8,6 +8,7 @@ use daxite_core::{MediumKind, PAGE, Persistence, Pool};
 #[cfg(doc)]
 use crate::Error;
 use crate::catalog::{KeyspaceCore, check_name, encode_id};
+use crate::checkup::{self, Checkup};
 use crate::commit::{Op, Scope, Verdict};
 use crate::error::Result;
 use crate::index::Index;
@@ -41,6 +42,31 @@ impl Database {
     /// As [`Options::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
+    }
+
+    /// Looks at everything that opening the database at `path` would look at, and names all damage
+    /// instead of stopping at the first. Changes nothing, and is no obstacle to readers.
+    ///
+    /// # Errors
+    /// Those of [`Options::open_read_only`] that leave nothing to look at: [`Error::NotAPool`],
+    /// [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Locked`],
+    /// [`Error::Truncated`], [`Error::Io`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.pool");
+    /// use daxite::{Database, Options};
+    ///
+    /// Options::new().capacity(8 << 20).create(&path)?.close()?;
+    /// let checkup = Database::examine(&path)?;
+    /// assert!(!checkup.is_damaged());
+    /// assert_eq!(checkup.pool.superblocks, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn examine(path: impl AsRef<Path>) -> Result<Checkup> {
+        checkup::examine(path.as_ref())
     }
 
     /// The keyspace `name`, which is created if there is none.

@@ -86,6 +86,7 @@
 //! | writing | `stripes` (locks, clocks and the lock order), `commit` |
 //! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
 //! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes) |
+//! | not opening | `checkup` (all damage, by name) |
 //!
 //! Each opens with its invariants.
 #![forbid(unsafe_code)]
@@ -133,7 +134,10 @@ mod compact;
 
 mod recovery;
 
+mod checkup;
+
 pub use batch::Batch;
+pub use checkup::{Checkup, LogCheckup, LogFinding};
 pub use database::Database;
 pub use daxite_core::{self, MediumKind, Persistence};
 pub use error::{CasError, Error, Result};

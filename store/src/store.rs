@@ -22,7 +22,7 @@ use crate::stats::RecoveryReport;
 use crate::stripes::Stripes;
 
 /// The name of the volume that holds the log.
-const LOG_VOLUME: &str = "log";
+pub(crate) const LOG_VOLUME: &str = "log";
 /// Its logical length: what a volume can have. It is sparse.
 const LOG_BYTES: u64 = 1 << 48;
 /// A lane for so many segments of the pool, so that open ones don't fill a small pool.

@@ -4,21 +4,28 @@
 //! Method: a small store that was closed, so that every segment is sealed. Then bytes are flipped
 //! one at a time, pages are zeroed, exchanged, taken from another pool, or from the same one at
 //! an earlier moment, the pool is cut at every page, and files of noise are opened. Whatever opens
-//! must hold exactly what was written, and whatever is refused must be left as it is. A failure
-//! prints the place and the kind of damage.
+//! must hold exactly what was written, and whatever is refused must be left as it is. Beside that
+//! each image is examined, as by `daxite check`, which must name damage if and only if opening
+//! refuses, and leave every byte as it is. A failure prints the place and the kind of damage.
 //!
 //! `DAXITE_DAMAGE_STEP=1` flips every byte instead of a sample.
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use daxite::{Database, Error, Options};
 use daxite_core::{ExtentInfo, LogicalRange, PAGE, Pool};
 use daxite_tests::{Contents, contents};
+use tempfile::TempDir;
 
 const POOL_BYTES: u64 = 4 << 20;
 /// No opening of such a pool takes longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// No examination does.
+const PATIENCE_TO_EXAMINE: Duration = Duration::from_secs(1);
 
 struct Subject {
     image: Vec<u8>,
@@ -27,6 +34,51 @@ struct Subject {
     /// The pool right before the last close: nothing is sealed that the close sealed.
     unclosed: Vec<u8>,
     contents: Contents,
+    bed: RefCell<Bed>,
+}
+
+/// The file in which images are examined.
+struct Bed {
+    folder: TempDir,
+    file: File,
+    /// What is in it.
+    image: Vec<u8>,
+    /// What is read back from it.
+    after: Vec<u8>,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = File::options();
+        let options = options.read(true).write(true).create_new(true);
+        let file = options.open(folder.path().join("pool")).unwrap();
+        let image = vec![0; POOL_BYTES as usize];
+        file.write_all_at(&image, 0).unwrap();
+        Self { folder, file, after: image.clone(), image }
+    }
+
+    /// Examines `image`. True if there is no pool, or one with damage.
+    fn is_named(&mut self, image: &[u8], what: &str) -> bool {
+        let pages =
+            self.image.chunks_exact_mut(PAGE as usize).zip(image.chunks_exact(PAGE as usize));
+        for (at, (held, page)) in pages.enumerate().filter(|(_, (held, page))| held != page) {
+            self.file.write_all_at(page, at as u64 * PAGE).unwrap();
+            held.copy_from_slice(page);
+        }
+        let started = Instant::now();
+        let examined = catch_unwind(|| Database::examine(self.folder.path().join("pool")));
+        let took = started.elapsed();
+        assert!(took < PATIENCE_TO_EXAMINE, "{what}: took {took:?}");
+        self.file.read_exact_at(&mut self.after, 0).unwrap();
+        assert!(self.after == self.image, "{what}: an examination changed the file");
+        match examined {
+            Err(_) => panic!("{what}: an examination panicked"),
+            Ok(Err(Error::NotAPool { .. } | Error::UnsupportedVersion { .. })) => true,
+            Ok(Err(error)) => panic!("{what}: an examination stopped: {error}"),
+            Ok(Ok(checkup)) => checkup.is_damaged(),
+        }
+    }
 }
 
 /// A store with some history: overwritten and removed keys, several segments.
@@ -55,7 +107,8 @@ fn subject(salt: u8) -> Subject {
     let contents = contents(&database).unwrap();
     let unclosed = std::fs::read(&path).unwrap();
     database.close().unwrap();
-    Subject { image: std::fs::read(&path).unwrap(), earlier, unclosed, contents }
+    let bed = RefCell::new(Bed::new());
+    Subject { image: std::fs::read(&path).unwrap(), earlier, unclosed, contents, bed }
 }
 
 fn open(image: &[u8]) -> Result<Contents, Error> {
@@ -69,14 +122,17 @@ fn try_open(subject: &Subject, image: &[u8], what: &str) -> bool {
     let opened = catch_unwind(AssertUnwindSafe(|| open(image)));
     let took = started.elapsed();
     assert!(took < PATIENCE, "{what}: took {took:?}");
+    let is_named = subject.bed.borrow_mut().is_named(image, what);
     match opened {
         Err(_) => panic!("{what}: panicked"),
         Ok(Err(error)) => {
+            assert!(is_named, "{what}: not named by an examination, but refused: {error}");
             let says = error.to_string();
             assert!(!says.is_empty() && !says.contains("Error"), "{what}: says {says:?}");
             false
         }
         Ok(Ok(found)) => {
+            assert!(!is_named, "{what}: named by an examination, but opened");
             assert!(found == subject.contents, "{what}: opened with other contents");
             true
         }

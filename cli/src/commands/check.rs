@@ -1,14 +1,14 @@
 //! `daxite check`: every damage of a pool by name, and not a byte changed.
 //!
-//! First everything that the pool itself needs, without stopping at the first finding; then, if
-//! that is sound, the log, as an opening would read it, up to its first damage.
+//! First everything that the pool itself needs; then, if that is sound, the log. What is said about
+//! the log says so where it was not read.
 
 use std::path::Path;
 
-use daxite::daxite_core::{Examination, Pool, Severity};
-use daxite::{Error, Options};
+use daxite::{Checkup, Database, LogCheckup, RecoveryReport};
 use serde::Serialize;
 
+use crate::encoding::escape;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Mode, Out};
 use crate::size::{counted, grouped};
@@ -24,11 +24,23 @@ struct Report {
     tables: u64,
     huge_extents: u64,
     page_extents: u64,
-    /// What is in the log; absent if it was not looked at, or has damage.
+    pages: u64,
+    owned_pages: u64,
+    log_state: LogState,
+    /// What is in the log, if it is sound.
     log: Option<Log>,
     findings: Vec<Finding>,
     /// Findings that are not listed.
     unlisted: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum LogState {
+    Sound,
+    Damaged,
+    Absent,
+    Unread,
 }
 
 #[derive(Serialize)]
@@ -50,118 +62,157 @@ struct Finding {
 
 /// Checks the pool at `path`.
 pub(crate) fn run(path: &Path, out: &mut Out) -> Outcome<()> {
-    let examination = Pool::examine(path).map_err(|error| Failure::store(path, error.into()))?;
-    let mut damaged = examination.is_damaged();
-    let mut report = Report::of(path, examination);
-    if !damaged {
-        match look_at_log(path) {
-            Ok(log) => report.log = log,
-            Err(Error::Corruption { what, offset, detail }) => {
-                damaged = true;
-                let (severity, volume) = (Severity::Damage.to_string(), Some("log".to_string()));
-                report.findings.push(Finding { severity, what, volume, offset, detail });
-            }
-            Err(error) => return Err(Failure::store(path, error)),
-        }
-    }
+    let checkup = Database::examine(path).map_err(|error| Failure::store(path, error))?;
+    let is_damaged = checkup.is_damaged();
+    let report = Report::of(path, checkup);
     report.print(out)?;
-    match damaged {
-        true => Err(Failure::damaged(path, report.findings.len() as u64 + report.unlisted)),
+    match is_damaged {
+        true => Err(Failure::damaged(path, report.findings_count())),
         false => Ok(()),
     }
 }
 
-/// Reads the log as an opening does; `None` if the pool has none.
-fn look_at_log(path: &Path) -> Result<Option<Log>, Error> {
-    let database = match Options::new().open_read_only(path) {
-        // A pool of volumes alone.
-        Err(Error::NotAPool { .. }) => return Ok(None),
-        opened => opened?,
-    };
-    let found = database.recovery_report();
-    let log = Log {
-        segments: found.segments,
-        frames: found.frames,
-        records: found.records,
-        torn_tails: found.torn_tails,
-    };
-    database.close()?;
-    Ok(Some(log))
-}
-
 impl Report {
-    fn of(path: &Path, examination: Examination) -> Self {
-        let findings = examination.findings.into_iter().map(|finding| Finding {
+    fn of(path: &Path, checkup: Checkup) -> Self {
+        let Checkup { pool, log, .. } = checkup;
+        let of_pool = pool.findings.into_iter().map(|finding| Finding {
             severity: finding.severity.to_string(),
             what: finding.what.to_string(),
             volume: finding.volume,
             offset: finding.offset.0,
             detail: finding.detail,
         });
+        let (log_state, found, of_log) = match log {
+            LogCheckup::Absent => (LogState::Absent, None, Vec::new()),
+            LogCheckup::Unread => (LogState::Unread, None, Vec::new()),
+            LogCheckup::Read { found: None, findings } => (LogState::Damaged, None, findings),
+            LogCheckup::Read { found, findings } => (LogState::Sound, found, findings),
+        };
+        let of_log = of_log.into_iter().map(|finding| Finding {
+            severity: finding.severity.to_string(),
+            what: finding.what,
+            volume: Some("log".to_string()),
+            offset: finding.offset.0,
+            detail: finding.detail,
+        });
         Self {
             path: path.display().to_string(),
-            was_clean: examination.was_clean,
-            superblocks: examination.superblocks,
-            volumes: examination.volumes,
-            tables: examination.tables,
-            huge_extents: examination.huge_extents,
-            page_extents: examination.page_extents,
-            log: None,
-            findings: findings.collect(),
-            unlisted: examination.unlisted,
+            was_clean: pool.was_clean,
+            superblocks: pool.superblocks,
+            volumes: pool.volumes,
+            tables: pool.tables,
+            huge_extents: pool.huge_extents,
+            page_extents: pool.page_extents,
+            pages: pool.pages,
+            owned_pages: pool.owned_pages,
+            log_state,
+            log: found.map(|found| Log::of(&found)),
+            findings: of_pool.chain(of_log).collect(),
+            unlisted: pool.unlisted,
         }
+    }
+
+    fn findings_count(&self) -> u64 {
+        self.findings.len() as u64 + self.unlisted
     }
 
     fn print(&self, out: &mut Out) -> Outcome<()> {
-        let mut table = Table::default();
-        for finding in &self.findings {
-            let Finding { severity, what, volume, offset, detail } = finding;
-            let volume = volume.as_deref().unwrap_or("-");
-            match out.mode {
-                Mode::Json => {}
-                Mode::Tsv => {
-                    let volume = crate::encoding::escape(volume.as_bytes());
-                    out.line(format_args!("{severity}\t{what}\t{volume}\t{offset:#x}\t{detail}"))?;
-                }
-                Mode::Table => table.row([
-                    severity.clone(),
-                    what.clone(),
-                    format!("volume {volume}"),
-                    format!("{offset:#x}"),
-                    detail.clone(),
-                ]),
-            }
-        }
         if out.is_json() {
             return out.object(self);
         }
-        table.print(out, 0)?;
-        if out.mode == Mode::Table {
-            out.line(self.summary())?;
+        let mut table = Table::default();
+        for Finding { severity, what, volume, offset, detail } in &self.findings {
+            let volume = volume.as_ref().map(|name| escape(name.as_bytes()));
+            match (out.mode, volume) {
+                (Mode::Table, volume) => table.row([
+                    severity.clone(),
+                    what.clone(),
+                    volume.map_or_else(String::new, |name| format!("volume {name}")),
+                    format!("{offset:#x}"),
+                    detail.clone(),
+                ]),
+                (_, volume) => {
+                    let volume = volume.as_deref().unwrap_or("-");
+                    out.line(format_args!("{severity}\t{what}\t{volume}\t{offset:#x}\t{detail}"))?;
+                }
+            }
         }
-        Ok(())
+        table.print(out, 0)?;
+        match out.mode {
+            Mode::Table => out.line(self.summary()),
+            _ => Ok(()),
+        }
     }
 
     fn summary(&self) -> String {
-        let log = match &self.log {
-            Some(log) => format!(
-                ", {}, {}",
+        let log = match (&self.log, self.log_state) {
+            (Some(log), _) => format!(
+                "{}, {}",
                 counted(log.segments, "segment", "segments"),
                 counted(log.records, "record", "records")
             ),
-            None => String::new(),
+            (None, LogState::Absent) => "no log".to_string(),
+            (None, LogState::Unread) => "not the log, since the pool does not open".to_string(),
+            (None, _) => "the log".to_string(),
         };
         format!(
-            "examined: {} of 2 superblocks, {}, {}, {} of 2 MiB and {} of 4 KiB{log}; {}",
+            "examined: {} of 2 superblocks, {}, {}, {} of 2 MiB and {} of 4 KiB, in {} of {}, {log}; {}",
             self.superblocks,
             counted(self.volumes, "volume", "volumes"),
             counted(self.tables, "table", "tables"),
             counted(self.huge_extents, "extent", "extents"),
             grouped(self.page_extents),
-            match self.findings.len() as u64 + self.unlisted {
-                0 => "nothing is wrong".to_string(),
-                findings => counted(findings, "finding", "findings"),
+            grouped(self.owned_pages),
+            counted(self.pages, "page", "pages"),
+            match (self.findings_count(), self.unlisted) {
+                (0, _) => "nothing is wrong".to_string(),
+                (findings, 0) => counted(findings, "finding", "findings"),
+                (findings, unlisted) => format!(
+                    "{}, of which {} are not listed",
+                    counted(findings, "finding", "findings"),
+                    grouped(unlisted)
+                ),
             }
         )
+    }
+}
+
+impl Log {
+    fn of(found: &RecoveryReport) -> Self {
+        Self {
+            segments: found.segments,
+            frames: found.frames,
+            records: found.records,
+            torn_tails: found.torn_tails,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daxite::Options;
+
+    #[test]
+    fn the_summary_says_what_was_examined_and_what_was_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let database = Options::new().capacity(8 << 20).create(&path).unwrap();
+        database.keyspace("main").unwrap().insert("a", "1").unwrap();
+        database.close().unwrap();
+        let summary = || Report::of(&path, Database::examine(&path).unwrap()).summary();
+        let of_pool = "examined: 2 of 2 superblocks, 1 volume, 4 tables, 0 extents of 2 MiB and 64 of \
+                       4 KiB, in 70 of 2,048 pages, ";
+        // The record, and the one that names its keyspace.
+        assert_eq!(summary(), format!("{of_pool}1 segment, 2 records; nothing is wrong"));
+        let mut image = std::fs::read(&path).unwrap();
+        let segment = image.windows(8).position(|bytes| bytes == b"DAXlogSG").unwrap();
+        image[segment + 100] ^= 1;
+        std::fs::write(&path, &image).unwrap();
+        assert_eq!(summary(), format!("{of_pool}the log; 1 finding"));
+        (image[30], image[(2 << 20) + 30]) = (1, 1);
+        std::fs::write(&path, &image).unwrap();
+        let (found, unread) = ("; 2 findings", "not the log, since the pool does not open");
+        assert!(summary().ends_with(&format!("{unread}{found}")), "{}", summary());
     }
 }

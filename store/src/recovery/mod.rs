@@ -22,10 +22,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Volume};
+use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Severity, Volume};
 
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
+use crate::checkup::LogFinding;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::layout::Seal;
@@ -61,6 +62,19 @@ struct Slot {
 impl Slot {
     fn holds_a_segment(&self) -> bool {
         matches!(self.finding, Finding::Segment(_))
+    }
+
+    /// That the copy stands in for the header, if it does.
+    fn lost_header(&self) -> Option<LogFinding> {
+        match &self.finding {
+            Finding::Segment(found) if found.from_copy => {
+                let detail = "the header does not verify; its copy stands in".to_string();
+                let offset = self.extent.physical();
+                let severity = Severity::Warning;
+                Some(LogFinding { severity, what: self.no.to_string(), offset, detail })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -106,6 +120,33 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
         clock,
         report,
     })
+}
+
+/// What is wrong with each segment of the log on `volume`: its first damage, or that its header is
+/// lost and the copy stands in. Nothing is written.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io).
+pub(crate) fn flaws(pool: &Pool, volume: &Volume) -> Result<Vec<LogFinding>> {
+    let seed = PoolSeed::new(&pool.info().uuid);
+    let numbers = slots(volume)?.into_iter().collect();
+    let looked_at = in_parallel(numbers, |no| match look(volume, seed, no) {
+        Ok(slot) => Ok(Ok(slot)),
+        Err(error) => LogFinding::of(Severity::Damage, error).map(Err),
+    })?;
+    let mut seen = Seen::new(&pool.info());
+    let mut flaws = Vec::new();
+    for slot in looked_at {
+        match slot {
+            Err(flaw) => flaws.push(flaw),
+            Ok(None) => {}
+            Ok(Some(slot)) => match seen.take_in(&slot) {
+                Err(error) => flaws.push(LogFinding::of(Severity::Damage, error)?),
+                Ok(()) => flaws.extend(slot.lost_header()),
+            },
+        }
+    }
+    Ok(flaws)
 }
 
 /// What a log is known by at a clean close: the births of its segments, in order. Never 0.
