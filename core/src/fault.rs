@@ -133,7 +133,13 @@ impl VolumeShared {
                         return Ok(Attempt::FellBack(FallbackReason::NoHugePage));
                     };
                     self.fill(&reserved, request.access)?;
-                    let first = self.map.map_huge(slot, reserved)?;
+                    let first = match self.map.map_huge(slot, reserved) {
+                        // No page was left for the tables above: the huge page has some.
+                        Err(Error::Full { .. }) => {
+                            return Ok(Attempt::FellBack(FallbackReason::NoHugePage));
+                        }
+                        mapped => mapped?,
+                    };
                     locked.set(Entry::Mapping(first));
                     self.set_huge_goal(first);
                     self.pool.counters.mine().allocated_huge.add(1);
@@ -241,7 +247,7 @@ impl VolumeShared {
             Access::Append if holes < request.pages() => {
                 return Err(Error::InvalidArgument("appending to something that is mapped"));
             }
-            Access::Append => request.pages_min,
+            Access::Append => request.pages_min.max(1),
             _ => 1,
         };
         let full = || Error::Full {
@@ -249,10 +255,17 @@ impl VolumeShared {
             free_bytes: allocator.free_pages() * PAGE,
         };
         let goal = self.goal(page, holes, request.access)?;
-        let reserved = allocator.reserve_run(holes, pages_min, goal).ok_or_else(full)?;
-        let run = reserved.run();
-        self.fill(&reserved, request.access)?;
-        self.map.map_pages(page, reserved)?;
+        let mut pages_max = holes;
+        let run = loop {
+            let reserved = allocator.reserve_run(pages_max, pages_min, goal).ok_or_else(full)?;
+            let pages = reserved.run().pages;
+            self.fill(&reserved, request.access)?;
+            match self.map.map_pages(page, reserved) {
+                // No page was left for a table: the run does with one less. There are three at most.
+                Err(Error::Full { .. }) if pages > pages_min => pages_max = pages - 1,
+                mapped => break mapped?,
+            }
+        };
         for nth in 0..run.pages {
             locked.set(nth as usize, Entry::Mapping(run.first.plus(nth)));
         }

@@ -51,11 +51,13 @@ impl Pinned {
             _ => Sharing::Exclusive,
         };
         let pin = volume.pins.pin(request.range, sharing, deadline)?;
-        // The volume may have been cut while the pin was waited for. A cut sets the length before it
-        // looks at pins: it sees this one, or this sees the length.
-        let resolved = volume
-            .check_range(request.range)
-            .and_then(|()| volume.lookup(request).map_or_else(|| volume.fault(request), Ok));
+        let resolved = match volume.lookup(request) {
+            // The volume may have been cut while the pin was waited for. After the lookup: a cut looks
+            // at pins only in slots where it sees anything. What it did not see was put there by a
+            // fault that saw the new length, so whoever finds that sees it too.
+            Some(resolved) => volume.check_range(request.range).map(|()| resolved),
+            None => volume.fault(request),
+        };
         if let Ok(Resolved::Mapped { physical, size }) = resolved {
             let mut pinned = Self { volume: Arc::clone(volume), physical, size, pin };
             volume.pins.shorten(&mut pinned.pin, physical.len_bytes);

@@ -553,8 +553,12 @@ impl Pool {
             .collect::<Result<Vec<_>>>()?;
         shared.allocator.check();
         let was_clean = superblock.state == STATE_CLEAN;
-        if shared.medium.mode() == Mode::ReadWrite && !was_clean {
-            open.iter().try_for_each(|volume| volume.map.persist_tables())?;
+        if shared.medium.mode() == Mode::ReadWrite {
+            if !was_clean {
+                open.iter().try_for_each(|volume| volume.map.persist_tables())?;
+            }
+            // Also if it was closed: the process may have been killed between the store of that mark
+            // and its fence, and then the next version would go over the only durable copy.
             superblock::persist(&shared.medium)?;
         }
         let (volumes, owner_digest) = (Mutex::new(open), superblock.owner_digest);

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::entry::SlotState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extent_map::Word;
 use crate::index::LockedSlot;
 use crate::persist::{Flushed, fence_all, store_zeros};
@@ -82,10 +82,14 @@ impl VolumeShared {
             return self.zero_mapped([range]);
         }
         self.zero_mapped(page_parts(range))?;
-        if covers_slot || matches!(locked.state(), SlotState::Table { .. }) {
-            locked.delete(pages.clone());
+        let unmapped = self.map.unmap(slot, pages.clone());
+        // After an I/O error too the map says hole. Any other left it as it was, and with it the
+        // entries, of which some may be dirty.
+        let is_hole_now = matches!(unmapped, Ok(()) | Err(Error::Io { .. }));
+        if is_hole_now && (covers_slot || matches!(locked.state(), SlotState::Table { .. })) {
+            locked.delete(pages);
         }
-        self.map.unmap(slot, pages)
+        unmapped
     }
 
     /// Zeroes what is mapped of ranges within one slot, durably. The caller holds the slot, and no
@@ -144,8 +148,8 @@ fn page_parts(range: LogicalRange) -> [LogicalRange; 2] {
 mod tests {
     use super::*;
     use crate::Pool;
-    use crate::error::Error;
     use crate::index::LockedPage;
+    use crate::persist::store_word;
 
     /// A scan that met a locked entry waited for it, and then went on behind it: number 27 of
     /// docs/decisions/0007-kernel-dax-bugs.md.
@@ -200,6 +204,21 @@ mod tests {
             });
             pool.check();
         }
+    }
+
+    #[test]
+    fn a_punch_that_damage_stops_leaves_what_is_dirty_to_the_next_sync() {
+        let pool = Pool::in_memory(8 << 20).unwrap();
+        let volume = pool.create_volume("v", HUGE - 1).unwrap();
+        volume.map_mut(LogicalRange::new(0, 9)).unwrap().fill(1);
+        let shared = &volume.shared;
+        let Word::Table(table) = shared.map.slot(SlotNo(0)).unwrap() else { panic!("no table") };
+        let damaged = Offset(table.offset().0 + 9 * 8);
+        let _lost = store_word(&shared.pool.medium, damaged, 1);
+        let result = volume.punch(LogicalRange::new(0, HUGE - 1));
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
+        assert!(matches!(shared.map.page(LogicalPage(0)).unwrap(), Word::Page(_)));
+        assert_eq!(shared.index.dirty_bytes(), PAGE);
     }
 
     #[test]

@@ -57,6 +57,33 @@ fn a_fresh_slot_is_one_huge_page_and_nothing_falls_back() {
 }
 
 #[test]
+fn a_volume_is_full_only_when_no_page_is_left_for_its_tables_either() {
+    // Both sizes take pages first, and then need three for tables.
+    let huge_pages = HUGE / PAGE;
+    for wanted in [huge_pages, 100] {
+        let pool = Pool::in_memory(6 << 20).unwrap();
+        let volume = pool.create_volume("v", 1 << 40).unwrap();
+        let filler = pool.create_volume("filler", 1 << 30).unwrap();
+        // What is broken already, in two slots; then all but what is wanted, of a whole huge page.
+        for (slot, left, tables) in [(0, huge_pages, 3), (1, huge_pages, 1), (2, wanted, 1)] {
+            let pages = (pool.space().free_pages - left).saturating_sub(tables).min(huge_pages - 1);
+            if pages > 0 {
+                drop(filler.map_append(range(slot * HUGE, pages * PAGE), pages).unwrap());
+            }
+        }
+        assert_eq!(pool.space().free_pages, wanted);
+        assert_eq!(pool.space().longest_run_pages, wanted);
+        let guard = volume.map_mut(range(0, wanted * PAGE)).unwrap();
+        assert_eq!(guard.len() as u64 / PAGE, wanted - 3);
+        assert!(guard.iter().all(|&byte| byte == 0));
+        drop(guard);
+        assert_eq!(pool.space().free_pages, 0);
+        assert!(matches!(volume.map_mut(range(HUGE, PAGE)), Err(Error::Full { .. })));
+        pool.check();
+    }
+}
+
+#[test]
 fn a_pool_without_whole_huge_pages_goes_on_in_pages() {
     let (pool, volume) = volume_in_memory(4 << 20);
     let bytes = pattern(3 * PAGE as usize, 1);
