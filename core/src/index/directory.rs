@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::table::Table;
 use crate::entry::SlotWord;
-use crate::epoch::{EpochCell, Pin};
+use crate::epoch::{EpochCell, Pin, pin};
 use crate::primitives::atomic::{AtomicU64, Ordering};
 use crate::set_once::SetOnce;
 use crate::units::SlotNo;
@@ -160,15 +160,12 @@ impl<'a> Place<'a> {
     }
 
     /// The table of the slot; made by the first who is inside. Only callers that are inside may ask.
-    pub(super) fn table_or_new<'p>(self, pin: &'p Pin) -> &'p Table
-    where
-        'a: 'p,
-    {
+    pub(super) fn table_or_new(self) -> Arc<Table> {
         let cells =
             self.node.tables.get_or_init(|| (0..NODE_SLOTS).map(|_| EpochCell::empty()).collect());
-        let cell: &'a EpochCell<Table> = &cells[self.at];
+        let cell = &cells[self.at];
         loop {
-            if let Some(table) = cell.load(pin) {
+            if let Some(table) = cell.load_arc(&pin()) {
                 return table;
             }
             // Another thread may be faster: then its table serves.

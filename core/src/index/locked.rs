@@ -1,5 +1,7 @@
 //! What holds a lock of the index; dropping it unlocks.
 
+use std::sync::Arc;
+
 use super::directory::{Place, exchange_word};
 use super::locks::EntryIndex;
 use super::table::Table;
@@ -67,8 +69,9 @@ pub(crate) enum LockedPage<'a> {
 pub(crate) struct LockedEntries<'a> {
     pub(super) index: &'a EntryIndex,
     pub(super) place: Place<'a>,
-    /// Makes the table readable; that it stays in place is due to being inside.
-    pub(super) pin: Pin,
+    /// Counted, and not under an epoch pin: that would hold back what everyone in the process retires
+    /// for as long as this sleeps, or waits for the medium.
+    pub(super) table: Arc<Table>,
     pub(super) first: LogicalPage,
     pub(super) count: usize,
 }
@@ -91,7 +94,7 @@ impl LockedEntries<'_> {
             };
             if exchange_word(word, seen.0, locked) {
                 if seen.entry().is_none() {
-                    self.table().added();
+                    self.table.added();
                     let counters = self.index.counters.mine();
                     counters.entry_changed(ExtentSize::Page, None, Some(Entry::Empty));
                 }
@@ -104,7 +107,7 @@ impl LockedEntries<'_> {
     /// What entry `nth` of those that are locked says.
     pub(crate) fn entry(&self, nth: usize) -> Entry {
         debug_assert!(nth < self.count, "not locked");
-        self.table().entry(self.first.index_in_slot() + nth).expect("an entry while it is locked")
+        self.table.entry(self.first.index_in_slot() + nth).expect("an entry while it is locked")
     }
 
     /// Replaces a zero or empty entry; a mapping is never replaced by a fault.
@@ -122,16 +125,12 @@ impl LockedEntries<'_> {
     /// Its bytes are about to be handed out for writing.
     pub(crate) fn set_dirty(&mut self, nth: usize) {
         debug_assert!(matches!(self.entry(nth), Entry::Mapping(_)), "a hole cannot be dirty");
-        self.table().set_dirty(self.first.index_in_slot() + nth);
+        self.table.set_dirty(self.first.index_in_slot() + nth);
         self.place.mark_dirty();
     }
 
-    fn table(&self) -> &Table {
-        self.place.table(&self.pin).expect("the table that this operation is inside")
-    }
-
     fn word(&self, nth: usize) -> &AtomicU64 {
-        &self.table().words[self.first.index_in_slot() + nth]
+        &self.table.words[self.first.index_in_slot() + nth]
     }
 }
 

@@ -215,9 +215,8 @@ impl EntryIndex {
 
     /// Locks the 4 KiB entry of `page`; the caller is inside the table, which keeps it in place.
     fn lock_inside<'a>(&'a self, place: Place<'a>, page: LogicalPage) -> LockedEntries<'a> {
-        let pin = pin();
-        place.table_or_new(&pin);
-        let mut locked = LockedEntries { index: self, place, pin, first: page, count: 0 };
+        let table = place.table_or_new();
+        let mut locked = LockedEntries { index: self, place, table, first: page, count: 0 };
         locked.extend();
         locked
     }
