@@ -47,12 +47,21 @@ pub struct EpochCell<T: Send + Sync + 'static> {
     /// From `Arc::into_raw`, or null.
     pointer: AtomicPtr<T>,
     owns: PhantomData<Arc<T>>,
+    /// What was replaced, under loom. It shows a thread the past of an atomic unless a fence that it
+    /// knows forbids it, and it does not know those of `crossbeam-epoch`.
+    #[cfg(loom)]
+    replaced: std::sync::Mutex<Vec<Arc<T>>>,
 }
 
 impl<T: Send + Sync + 'static> EpochCell<T> {
     /// A cell that holds nothing.
     pub fn empty() -> Self {
-        Self { pointer: AtomicPtr::new(std::ptr::null_mut()), owns: PhantomData }
+        Self {
+            pointer: AtomicPtr::new(std::ptr::null_mut()),
+            owns: PhantomData,
+            #[cfg(loom)]
+            replaced: std::sync::Mutex::default(),
+        }
     }
 
     /// What the cell holds, for as long as `pin` and the cell live: a cell that is dropped gives
@@ -89,15 +98,23 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
         let new = new.map_or(std::ptr::null_mut(), |new| Arc::into_raw(new).cast_mut());
         // ORDERING: AcqRel; pairs with the Acquire in `load`.
         let old = self.pointer.swap(new, Ordering::AcqRel);
-        if old.is_null() {
-            return;
+        if !old.is_null() {
+            self.retire(Retired(old));
         }
-        let old = Retired(old);
+    }
+
+    #[cfg(loom)]
+    fn retire(&self, old: Retired<T>) {
+        self.replaced.lock().expect("no panic").push(old.into_arc());
+    }
+
+    #[cfg(not(loom))]
+    fn retire(&self, old: Retired<T>) {
         let guard = crossbeam_epoch::pin();
-        // SAFETY: the swap made this thread the only one to retire `old`; readers that saw it are
+        // SAFETY: the swap of the caller made it the only one to retire `old`; readers that saw it are
         // pinned, and the closure runs after their pins are gone. `T` is `Send`, so any thread
         // may drop it.
-        unsafe { guard.defer_unchecked(move || old.release()) };
+        unsafe { guard.defer_unchecked(move || drop(old.into_arc())) };
         // Not kept by this thread, which may never pin again, but where any thread finds it.
         guard.flush();
     }
@@ -123,7 +140,7 @@ impl<T: Send + Sync + 'static> Drop for EpochCell<T> {
         // ORDERING: Relaxed; nobody else has the cell any more.
         let held = self.pointer.load(Ordering::Relaxed);
         if !held.is_null() {
-            Retired(held).release();
+            drop(Retired(held).into_arc());
         }
     }
 }
@@ -135,10 +152,10 @@ struct Retired<T>(*const T);
 unsafe impl<T: Send + Sync> Send for Retired<T> {}
 
 impl<T> Retired<T> {
-    fn release(self) {
+    fn into_arc(self) -> Arc<T> {
         // SAFETY: the pointer comes from `Arc::into_raw` of the cell it was taken from, and
         // `self` is the only holder of that count.
-        drop(unsafe { Arc::from_raw(self.0) });
+        unsafe { Arc::from_raw(self.0) }
     }
 }
 

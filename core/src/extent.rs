@@ -163,7 +163,8 @@ impl Appender {
     /// Durable when [`crate::Pool::fence`] has taken the token.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Closed`]; [`Error::Io`] where the medium reports that it failed.
+    /// [`Error::ReadOnly`]; [`Error::Io`] where the medium reports that it failed; [`Error::Closed`]
+    /// in a pool that was closed before its first change.
     pub fn append(&mut self, lines: &[u8]) -> Result<Flushed> {
         let pool = &self.extent.pinned.volume.pool;
         pool.require_writable()?;

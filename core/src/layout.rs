@@ -54,7 +54,7 @@ pub(crate) struct Superblock {
     /// Version N of the superblock is written to copy N mod 2.
     pub sequence: u64,
     pub pool_bytes: u64,
-    /// How often the pool was opened for writing; no two lives of a pool share a number.
+    /// How often the pool was opened and written to; no two lives that write share a number.
     pub opens: u64,
     /// Seconds since 1970 at creation.
     pub created_unix_s: u64,

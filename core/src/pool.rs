@@ -4,7 +4,8 @@
 //! 2. Opening takes every page that an extent map names from the allocator, once. Two owners of a
 //!    page, or a page outside the pool, are damage; whatever is left is free.
 //! 3. A pool that is written to says so on the medium before anything else is changed; a clean close
-//!    takes it back. So a pool that is opened, found damaged, and left is as it was.
+//!    takes it back. So a pool that is opened, found damaged, and left is as it was. The mark takes
+//!    the number of this life with it, so what is written later never has the number of another life.
 //! 4. A pool that is opened read-only is not changed by a single byte.
 //!
 //! Lock order: `volumes`, then what volumes lock, then `superblock`.
@@ -138,19 +139,20 @@ impl PoolShared {
     /// The right to change the pool; says on the medium that it is open, the first time.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
+    /// [`Error::ReadOnly`], [`Error::Io`]; [`Error::Closed`], if nothing was changed before closing.
     pub(crate) fn require_writable(&self) -> Result<()> {
         self.medium.require_writable()?;
-        self.require_open()?;
         // ORDERING: Acquire; pairs with the Release in `begin`.
         if self.begun.load(Ordering::Acquire) { Ok(()) } else { self.begin() }
     }
 
     #[cold]
     fn begin(&self) -> Result<()> {
-        let opens = self.opens;
-        self.update_superblock(|superblock| {
-            superblock.opens = opens;
+        let mut current = self.superblock.lock();
+        // Under the lock that closing takes after it closed: a pool that is closed stays clean.
+        self.require_open()?;
+        self.write_superblock(&mut current, |superblock| {
+            superblock.opens = self.opens;
             superblock.state = STATE_OPEN;
         })?;
         // ORDERING: Release; pairs with the Acquire in `require_writable`. Doing it twice is harmless.
@@ -160,14 +162,8 @@ impl PoolShared {
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
     /// nothing is changed here.
-    ///
-    /// # Errors
-    /// [`Error::Closed`], [`Error::Io`].
     pub(crate) fn update_superblock(&self, change: impl FnOnce(&mut Superblock)) -> Result<()> {
-        let mut current = self.superblock.lock();
-        // Under the lock: a close says so before it takes it, so nothing comes after its mark.
-        self.require_open()?;
-        self.write_superblock(&mut current, change)
+        self.write_superblock(&mut self.superblock.lock(), change)
     }
 
     fn write_superblock(
@@ -238,7 +234,8 @@ impl Pool {
         Self::initialize(Medium::anonymous(len_bytes)?)
     }
 
-    /// As [`Pool::close_with`], without a digest.
+    /// As [`Pool::close_with`], without a digest of the owner: what an earlier close left is gone if
+    /// anything was written.
     ///
     /// # Errors
     /// As [`Pool::close_with`].
@@ -259,7 +256,7 @@ impl Pool {
     pub fn close_with(&self, owner_digest: u64) -> Result<()> {
         let shared = &self.0.shared;
         let volumes = self.0.volumes.lock();
-        // ORDERING: AcqRel; pairs with the Acquire in `require_open`. Before the superblock is locked.
+        // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
         if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
             return Ok(());
         }
@@ -267,12 +264,12 @@ impl Pool {
         let digests = seals.collect::<Result<HashMap<u32, u64>>>()?;
         shared.allocator.check();
         let mut current = shared.superblock.lock();
-        if current.state == STATE_CLEAN {
+        // ORDERING: Relaxed; under the lock that `begin` holds.
+        if self.0.was_clean && !shared.begun.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let opens = shared.opens;
         shared.write_superblock(&mut current, |superblock| {
-            superblock.opens = opens;
+            superblock.opens = shared.opens;
             superblock.state = STATE_CLEAN;
             superblock.owner_digest = owner_digest;
             for record in superblock.volumes.iter_mut().filter(|record| record.is_used()) {
@@ -306,6 +303,7 @@ impl Pool {
     /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Io`], [`Error::Closed`].
     pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
         let shared = &self.0.shared;
+        shared.require_open()?;
         shared.require_writable()?;
         check_name(name)?;
         check_len(len_bytes)?;
@@ -354,6 +352,7 @@ impl Pool {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn remove_volume(&self, name: &str) -> Result<bool> {
         let shared = &self.0.shared;
+        shared.require_open()?;
         shared.require_writable()?;
         let mut volumes = self.0.volumes.lock();
         shared.require_open()?;
@@ -458,16 +457,22 @@ impl Pool {
     }
 
     /// Panics unless everything in DRAM agrees, and nobody is in it: [`Volume::check`] of each volume,
-    /// and that counters and allocator say the same. For tests.
+    /// and that counters and allocator say the same. For tests in which no write to the medium failed:
+    /// pages that it may still name then belong to nobody.
     #[doc(hidden)]
     pub fn check(&self) {
         let open = self.0.volumes.lock().clone();
         let mut entries = EntryCounts::default();
+        let mut mapped_pages = SUPERBLOCK_OFFSETS.len() as u64;
         for volume in open {
             volume.check();
-            entries.add(volume.entries());
+            let stats = volume.stats().expect("words that verify");
+            entries.add(stats.entries);
+            mapped_pages += stats.table_pages + stats.page_extents;
+            mapped_pages += stats.huge_extents * PAGES_PER_HUGE;
         }
         assert_eq!(self.entry_counts(), entries, "counters of entries");
+        assert_eq!(self.space().mapped_pages, mapped_pages, "pages that something names");
         self.0.shared.allocator.check();
         assert_eq!(self.space().reserved_pages, 0, "pages that are reserved at rest");
     }

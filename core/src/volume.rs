@@ -352,6 +352,7 @@ impl Volume {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn set_len(&self, len_bytes: u64) -> Result<()> {
         self.shared.pool.require_writable()?;
+        self.shared.pool.require_open()?;
         self.shared.set_len(len_bytes, self.deadline())
     }
 

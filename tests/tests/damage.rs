@@ -3,8 +3,9 @@
 //!
 //! Method: a small store that was closed, so that every segment is sealed. Then bytes are flipped
 //! one at a time, pages are zeroed, exchanged, taken from another pool, or from the same one at
-//! an earlier close, the pool is cut at every page, and files of noise are opened. Whatever opens must hold exactly
-//! what was written. A failure prints the place and the kind of damage.
+//! an earlier moment, the pool is cut at every page, and files of noise are opened. Whatever opens
+//! must hold exactly what was written, and whatever is refused must be left as it is. A failure
+//! prints the place and the kind of damage.
 //!
 //! `DAXITE_DAMAGE_STEP=1` flips every byte instead of a sample.
 
@@ -12,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use daxite::{Database, Error, Options};
-use daxite_core::{PAGE, Pool};
+use daxite_core::{ExtentInfo, LogicalRange, PAGE, Pool};
 use daxite_tests::{Contents, contents};
 
 const POOL_BYTES: u64 = 4 << 20;
@@ -23,10 +24,12 @@ struct Subject {
     image: Vec<u8>,
     /// The pool as it was at an earlier clean close.
     earlier: Vec<u8>,
+    /// The pool right before the last close: nothing is sealed that the close sealed.
+    unclosed: Vec<u8>,
     contents: Contents,
 }
 
-/// A store with some history: overwritten and removed keys, batches, several segments.
+/// A store with some history: overwritten and removed keys, several segments.
 fn subject(salt: u8) -> Subject {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pool");
@@ -50,8 +53,9 @@ fn subject(salt: u8) -> Subject {
     write(&database, 60..110);
     database.reclaim().unwrap();
     let contents = contents(&database).unwrap();
+    let unclosed = std::fs::read(&path).unwrap();
     database.close().unwrap();
-    Subject { image: std::fs::read(&path).unwrap(), earlier, contents }
+    Subject { image: std::fs::read(&path).unwrap(), earlier, unclosed, contents }
 }
 
 fn open(image: &[u8]) -> Result<Contents, Error> {
@@ -77,6 +81,17 @@ fn try_open(subject: &Subject, image: &[u8], what: &str) -> bool {
             true
         }
     }
+}
+
+fn page_of(image: &[u8], page: usize) -> &[u8] {
+    &image[page * PAGE as usize..(page + 1) * PAGE as usize]
+}
+
+/// `image` with another content of `page`.
+fn with_page(image: &[u8], page: usize, content: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    image[page * PAGE as usize..][..PAGE as usize].copy_from_slice(content);
+    image
 }
 
 /// The pages of the pool that are not all zero.
@@ -118,22 +133,19 @@ fn flipped_bytes_never_give_a_wrong_value() {
 fn pages_that_are_lost_foreign_or_in_each_others_place_never_give_a_wrong_value() {
     let (subject, other) = (subject(0), subject(1));
     let pages = used_pages(&subject.image);
-    let page_of = |image: &[u8], page: usize| {
-        image[page * PAGE as usize..(page + 1) * PAGE as usize].to_vec()
-    };
     let mut refused = 0;
     for (nth, &page) in pages.iter().enumerate() {
         let neighbour = pages[(nth + 1) % pages.len()];
         let replacements = [
-            ("zeroed", vec![0; PAGE as usize]),
-            ("filled with ones", vec![0xff; PAGE as usize]),
+            ("zeroed", &[0; PAGE as usize][..]),
+            ("filled with ones", &[0xff; PAGE as usize]),
             ("from another pool", page_of(&other.image, page)),
             ("a copy of another page", page_of(&subject.image, neighbour)),
-            ("as it was before", page_of(&subject.earlier, page)),
+            ("as it was at an earlier close", page_of(&subject.earlier, page)),
+            ("as it was before the close", page_of(&subject.unclosed, page)),
         ];
         for (what, replacement) in replacements {
-            let mut image = subject.image.clone();
-            image[page * PAGE as usize..][..PAGE as usize].copy_from_slice(&replacement);
+            let image = with_page(&subject.image, page, replacement);
             if image == subject.image {
                 continue;
             }
@@ -144,23 +156,102 @@ fn pages_that_are_lost_foreign_or_in_each_others_place_never_give_a_wrong_value(
 }
 
 #[test]
+fn a_segment_that_lost_its_seal_is_named() {
+    let subject = subject(0);
+    let mut named = 0;
+    for page in used_pages(&subject.image) {
+        let image = with_page(&subject.image, page, page_of(&subject.unclosed, page));
+        let Err(Error::Corruption { what, offset, detail }) = open(&image) else { continue };
+        assert!(what.starts_with("segment "), "page {page}: {what}: {detail}");
+        assert_eq!(offset / PAGE, page as u64, "{what}: {detail}");
+        named += 1;
+    }
+    assert!(named > 0, "the close sealed nothing");
+}
+
+/// The log's extents in `image`, each with its place in it.
+fn segments(image: &[u8]) -> Vec<(ExtentInfo, std::ops::Range<usize>)> {
+    let pool = Pool::from_image(image, None).unwrap();
+    let log = pool.volume("log").unwrap().unwrap();
+    let extents = log.extents(LogicalRange::new(0, log.len_bytes())).unwrap();
+    let place = |extent: ExtentInfo| {
+        let start = extent.physical.0 as usize;
+        (extent, start..start + extent.logical.len_bytes as usize)
+    };
+    extents.into_iter().map(place).collect()
+}
+
+#[test]
+fn a_whole_segment_that_fell_back_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    drop(Options::new().capacity(POOL_BYTES).create(&path).unwrap());
+    // Closed again and again, so that slots and their pages are used for one segment after another.
+    let close = |round: u8| {
+        let database = Options::new().open(&path).unwrap();
+        let keyspace = database.keyspace("a").unwrap();
+        for number in 0..40 {
+            keyspace.insert(format!("key {number}"), [round; 3_000]).unwrap();
+        }
+        database.reclaim().unwrap();
+        database.close().unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let images: Vec<Vec<u8>> = (0..12).map(close).collect();
+    let (mut lost, mut replaced) = (0, 0);
+    for (nth, undamaged) in images.iter().enumerate() {
+        for (extent, place) in segments(undamaged) {
+            let mut image = undamaged.clone();
+            image[place.clone()].fill(0);
+            let error = open(&image).map(|_| ()).unwrap_err();
+            assert!(error.to_string().starts_with("segment "), "{extent:?} lost: {error}");
+            lost += 1;
+            for earlier in &images[..nth] {
+                let content = &earlier[place.clone()];
+                let was_there = segments(earlier).contains(&(extent, place.clone()));
+                if was_there && *content != undamaged[place.clone()] {
+                    image[place.clone()].copy_from_slice(content);
+                    let error = open(&image).map(|_| ()).unwrap_err();
+                    assert!(error.is_corruption(), "{extent:?} as it was before: {error}");
+                    replaced += 1;
+                }
+            }
+        }
+    }
+    assert!(lost > 10 && replaced > 10, "{lost} lost, {replaced} replaced");
+}
+
+#[test]
 fn a_damaged_pool_that_is_refused_is_left_as_it_is() {
     let subject = subject(0);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pool");
-    let mut refused = 0;
-    for page in used_pages(&subject.image) {
-        for at in [page * PAGE as usize + 8, (page + 1) * PAGE as usize - 60] {
-            let mut image = subject.image.clone();
-            image[at] ^= 0x11;
-            std::fs::write(&path, &image).unwrap();
-            if Options::new().open(&path).is_err() {
-                assert!(std::fs::read(&path).unwrap() == image, "byte {at:#x}: it was changed");
-                refused += 1;
+    let mut refused = [0; 2];
+    for (pool, undamaged) in [&subject.image, &subject.unclosed].into_iter().enumerate() {
+        for page in used_pages(undamaged) {
+            let mut near_the_ends = page_of(undamaged, page).to_vec();
+            near_the_ends[8] ^= 0x11;
+            near_the_ends[PAGE as usize - 60] ^= 0x11;
+            let mut in_the_middle = page_of(undamaged, page).to_vec();
+            in_the_middle[PAGE as usize / 2] ^= 0x11;
+            let replacements = [
+                ("flipped near its ends", &near_the_ends[..]),
+                ("flipped in its middle", &in_the_middle),
+                ("zeroed", &[0; PAGE as usize]),
+                ("as it was at an earlier close", page_of(&subject.earlier, page)),
+            ];
+            for (what, replacement) in replacements {
+                let image = with_page(undamaged, page, replacement);
+                std::fs::write(&path, &image).unwrap();
+                if Options::new().open(&path).is_err() {
+                    let after = std::fs::read(&path).unwrap();
+                    assert!(after == image, "pool {pool}, page {page} {what}: it was changed");
+                    refused[pool] += 1;
+                }
             }
         }
     }
-    assert!(refused > 20, "only {refused} were refused");
+    assert!(refused.iter().all(|&refused| refused > 20), "only {refused:?} were refused");
 }
 
 #[test]

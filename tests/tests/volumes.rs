@@ -129,6 +129,88 @@ fn everything_is_there_after_reopening_with_and_without_close() {
     assert_eq!(pool.info().opens, 3, "lives that change nothing do not count");
 }
 
+fn page_of(image: &[u8], page: usize) -> &[u8] {
+    &image[page * PAGE as usize..(page + 1) * PAGE as usize]
+}
+
+#[test]
+fn a_table_that_fell_back_is_noticed_in_every_volume_that_was_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    // Both huge pages have a superblock, so all extents are pages, in tables of all four levels.
+    let options = CreateOptions { len_bytes: 2 * HUGE, ..CreateOptions::default() };
+    let names = ["first", "second"];
+    let all_extents = |pool: &Pool| {
+        names.map(|name| {
+            let volume = pool.volume(name).unwrap().unwrap();
+            volume.extents(range(0, volume.len_bytes())).unwrap()
+        })
+    };
+    let pool = Pool::create(&path, &options).unwrap();
+    for name in names {
+        let volume = pool.create_volume(name, 4 << 40).unwrap();
+        volume.write(0, &[1; 3 * PAGE as usize]).unwrap();
+    }
+    pool.close().unwrap();
+    drop(pool);
+    let earlier = std::fs::read(&path).unwrap();
+    let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
+    for name in names {
+        let volume = pool.volume(name).unwrap().unwrap();
+        // Another word in each table of the path to the first page.
+        for start in [9 * PAGE, HUGE, 1 << 30, 1 << 40] {
+            volume.write(start, &[2; PAGE as usize]).unwrap();
+        }
+    }
+    // Last, so that nobody gets the page: then two owners would give the older table away.
+    for name in names {
+        pool.volume(name).unwrap().unwrap().punch(range(PAGE, PAGE)).unwrap();
+    }
+    let extents = all_extents(&pool);
+    pool.close().unwrap();
+    drop(pool);
+    let image = std::fs::read(&path).unwrap();
+    let mut refused = names.map(|_| 0);
+    for page in 0..image.len() / PAGE as usize {
+        let (now, before) = (page_of(&image, page), page_of(&earlier, page));
+        if now == before || before.iter().all(|&byte| byte == 0) {
+            continue;
+        }
+        let mut fallen = image.clone();
+        fallen[page * PAGE as usize..][..PAGE as usize].copy_from_slice(before);
+        match Pool::from_image(&fallen, None) {
+            Ok(pool) => assert_eq!(all_extents(&pool), extents, "page {page}"),
+            Err(error) => {
+                let says = error.to_string();
+                let named = names.iter().position(|name| says.contains(&format!("volume {name} ")));
+                refused[named.unwrap_or_else(|| panic!("page {page}: {says}"))] += 1;
+            }
+        }
+    }
+    assert_eq!(refused, [4, 4], "one table of each level");
+}
+
+#[test]
+fn a_call_after_the_close_leaves_the_pool_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    let options = CreateOptions { len_bytes: 8 << 20, ..CreateOptions::default() };
+    let pool = Pool::create(&path, &options).unwrap();
+    pool.create_volume("v", 1 << 30).unwrap();
+    pool.close().unwrap();
+    drop(pool);
+    let before = std::fs::read(&path).unwrap();
+    let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
+    let volume = pool.volume("v").unwrap().unwrap();
+    pool.close().unwrap();
+    assert!(matches!(volume.write(0, b"late"), Err(Error::Closed)));
+    assert!(matches!(volume.punch(range(0, PAGE)), Err(Error::Closed)));
+    assert!(matches!(volume.set_len(PAGE), Err(Error::Closed)));
+    assert!(matches!(pool.create_volume("w", 1), Err(Error::Closed)));
+    assert!(matches!(pool.remove_volume("v"), Err(Error::Closed)));
+    assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+}
+
 #[test]
 fn a_read_only_pool_serves_and_changes_no_byte() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,11 +13,12 @@ use super::*;
 use crate::entry::{Entry, SlotState};
 use crate::models::explore;
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, PageNo, SlotNo};
+use crate::wait;
 
 const SLOT: SlotNo = SlotNo(0);
 
 /// Makes the words of the first slots, and the cells for their tables, before there are threads: both
-/// come by a `OnceLock`, of which loom does not know that it orders anything.
+/// come by a pointer that loom does not know, and so does not know to order anything.
 pub(crate) fn make_cells(index: &EntryIndex) {
     drop(index.lock_page(SLOT.first_page()));
     index.lock_slot(SLOT).delete(0..PAGES_PER_HUGE as usize);
@@ -152,7 +153,7 @@ impl Locks {
 #[test]
 fn a_2_mib_entry_has_one_holder_at_a_time() {
     explore::<Locks, _>(
-        3,
+        2,
         Locks::new,
         [|on| assert!(on.lock_huge()), |on| assert!(on.lock_huge()), |on| assert!(on.lock_huge())],
         Locks::check,
@@ -162,7 +163,7 @@ fn a_2_mib_entry_has_one_holder_at_a_time() {
 #[test]
 fn a_4_kib_entry_has_one_holder_at_a_time() {
     explore::<Locks, _>(
-        2,
+        1,
         Locks::new,
         [|on| on.lock_page(1), |on| on.lock_page(1), |on| on.lock_page(1)],
         Locks::check,
@@ -172,7 +173,7 @@ fn a_4_kib_entry_has_one_holder_at_a_time() {
 #[test]
 fn neighbours_are_locked_without_deadlock() {
     explore::<Locks, _>(
-        2,
+        1,
         || Locks::new().with_pages(),
         [|on| on.lock_two_pages(0), |on| on.lock_two_pages(1), |on| on.lock_page(1)],
         Locks::check,
@@ -216,6 +217,51 @@ fn a_downgrade_wakes_all_who_want_4_kib() {
             on.check();
             assert_eq!(on.index.counters.entry_counts().page_empty, 2);
         },
+    );
+}
+
+/// A 2 MiB entry that is locked by an actor to come.
+fn with_huge_held() -> Locks {
+    let on = Locks::new().with_huge(Entry::Zero);
+    std::mem::forget(on.index.lock_huge(SLOT));
+    on
+}
+
+/// The holder of the 2 MiB entry, and who makes a table of it between its unlock and its wake.
+fn unlock_then_downgrade_then_wake(on: &Locks) {
+    let word = on.index.directory.place(SLOT).word();
+    let has_waiters = locks::unlock(word, |seen| seen);
+    on.lock_page(0);
+    if has_waiters {
+        wait::wake_one(word);
+    }
+}
+
+#[test]
+fn a_wake_that_ends_at_a_table_is_passed_on() {
+    explore::<Locks, _>(
+        2,
+        with_huge_held,
+        [
+            |on| {
+                on.lock_huge();
+            },
+            |on| {
+                on.lock_huge();
+            },
+            unlock_then_downgrade_then_wake,
+        ],
+        Locks::check,
+    );
+}
+
+#[test]
+fn who_enters_a_table_after_a_wake_wakes_the_others() {
+    explore::<Locks, _>(
+        2,
+        with_huge_held,
+        [|on| on.lock_page(1), |on| on.lock_page(2), unlock_then_downgrade_then_wake],
+        Locks::check,
     );
 }
 

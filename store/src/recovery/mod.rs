@@ -1,7 +1,8 @@
 //! Recovery: from the log on the medium to segments, keyspaces and indexes in DRAM.
 //!
-//! Two steps for each segment, each in parallel: first look at everything (`scan.rs`), then act.
-//! So if a segment is damaged, nothing was changed.
+//! Three steps: look at every segment (`scan.rs`), replay all records (`replay.rs`), and only then
+//! write: seal what was open, give back what is no segment. So if anything is damaged, no byte of
+//! the pool was changed; its superblock says that it is open with the first of these writes.
 //!
 //! 1. A segment that was not sealed is sealed behind its last valid frame. Nothing is ever appended
 //!    behind a tear.
@@ -10,7 +11,9 @@
 //!    be lost to the next.
 //! 3. The highest sequence number per key wins. Equal numbers are copies that reclaim made.
 //! 4. A slot that was being opened is given back.
-//! 5. Read-only, nothing is written: the same is found, and only in DRAM.
+//! 5. If the database was closed in good order, every slot holds a sealed segment, and they are the
+//!    ones that it had: anything else is a page that is back as it was at an earlier moment.
+//! 6. Read-only, nothing is written: the same is found, and only in DRAM.
 
 mod replay;
 mod scan;
@@ -25,10 +28,11 @@ use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
 use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::layout::Seal;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
 use crate::writer::persist_seal;
-use scan::{Finding, Found};
+use scan::Finding;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What a log held.
@@ -71,27 +75,27 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     let slots = in_parallel(numbers.iter().copied().collect(), |no| look(volume, seed, no))?;
     let mut seen = Seen::new(&pool.info());
     for slot in slots.iter().flatten() {
-        if let Finding::Segment(found) = &slot.finding {
-            let seen = seen.take_in(found, &slot.extent);
-            seen.map_err(|detail| damaged(slot.no, &slot.extent, 0, detail.to_string()))?;
-        }
+        seen.take_in(slot)?;
     }
-    seen.require_what_was_closed(&pool.info())?;
+    seen.require_what_was_closed()?;
     let Seen { mut report, clock, seqno, .. } = seen;
     // All segments found count as sealed now, which is after all their births.
     let clock = Birth(clock.0 + 1);
-    let writable = !pool.is_read_only();
     let kept: Vec<Slot> = slots.into_iter().flatten().filter(Slot::holds_a_segment).collect();
     report.discarded = (numbers.len() - kept.len()) as u64;
-    if writable {
-        let kept: HashSet<SegmentNo> = kept.iter().map(|slot| slot.no).collect();
+    let (segments, seals): (Vec<_>, Vec<_>) =
+        in_parallel(kept, |slot| adopt(seed, slot, clock))?.into_iter().unzip();
+    let replayed = replay::replay(&segments)?;
+    report.live = replayed.live;
+    if !pool.is_read_only() {
+        for Unsealed { no, mut line, seal } in seals.into_iter().flatten() {
+            persist_seal(pool, seed, no, &mut line, seal)?;
+        }
+        let kept: HashSet<SegmentNo> = segments.iter().map(|segment| segment.no).collect();
         for no in numbers.iter().filter(|no| !kept.contains(no)) {
             volume.punch(no.slot())?;
         }
     }
-    let segments = in_parallel(kept, |slot| adopt(pool, seed, slot, clock))?;
-    let replayed = replay::replay(&segments)?;
-    report.live = replayed.live;
     report.duration = started.elapsed();
     Ok(Recovered {
         names: replayed.names,
@@ -105,6 +109,10 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
 }
 
 /// What a log is known by at a clean close: the births of its segments, in order. Never 0.
+///
+/// That is enough. A header ties its birth to its slot, a seal ties where the frames end to the
+/// birth, and no birth gets two different seals: sealed segments with these births are those that
+/// were closed.
 pub(crate) fn log_digest(births: impl IntoIterator<Item = Birth>) -> u64 {
     let births: Vec<u64> = births.into_iter().map(|birth| birth.0).collect();
     xxh3_64(bytemuck::cast_slice(&births)).max(1)
@@ -127,8 +135,10 @@ fn look(volume: &Volume, seed: PoolSeed, no: SegmentNo) -> Result<Option<Slot>> 
 /// What all segments together amount to.
 struct Seen {
     report: RecoveryReport,
-    /// How often the pool was opened for writing.
+    /// How often the pool was opened and written to.
     opens: u64,
+    /// [`log_digest`] of what was closed in good order; 0 if it was not.
+    closed_digest: u64,
     /// The latest moment.
     clock: Birth,
     /// The highest sequence number.
@@ -142,6 +152,7 @@ impl Seen {
         Self {
             report,
             opens: info.opens,
+            closed_digest: info.owner_digest,
             clock: Birth(info.opens << 32),
             seqno: SeqNo::default(),
             births: BTreeSet::new(),
@@ -149,14 +160,27 @@ impl Seen {
     }
 
     /// # Errors
-    /// What is wrong with a segment that cannot be.
-    fn take_in(&mut self, found: &Found, extent: &Extent) -> Result<(), &'static str> {
+    /// [`Error::Corruption`] for what cannot be.
+    fn take_in(&mut self, slot: &Slot) -> Result<()> {
+        let damaged =
+            |offset, detail: &str| Err(damaged(slot.no, &slot.extent, offset, detail.to_string()));
+        let was_closed = self.closed_digest != 0;
+        let Finding::Segment(found) = &slot.finding else {
+            return match was_closed {
+                true => damaged(0, "it has no header, though the database was closed"),
+                false => Ok(()),
+            };
+        };
         // The counter of the lower half never runs full.
         if found.birth.0 >> 32 > self.opens || found.birth.0 as u32 == u32::MAX {
-            return Err("the segment was born in the future");
+            return damaged(0, "the segment was born in the future");
         }
         if !self.births.insert(found.birth) {
-            return Err("another segment was born at the same moment");
+            return damaged(0, "another segment was born at the same moment");
+        }
+        if was_closed && !found.sealed {
+            let seal_at = slot.extent.len_bytes() - LINE;
+            return damaged(seal_at, "it is not sealed, though the database was closed");
         }
         self.clock = self.clock.max(found.birth);
         self.seqno = self.seqno.max(found.last_seqno);
@@ -167,42 +191,42 @@ impl Seen {
         self.report.dropped_bytes += found.torn_bytes.unwrap_or(0);
         self.report.frames += found.frames;
         self.report.records += found.records;
-        self.report.bytes += extent.len_bytes();
+        self.report.bytes += slot.extent.len_bytes();
         Ok(())
     }
-}
 
-impl Seen {
     /// An error if the database was closed in good order and this is not the log that it left: then
     /// a page is back that was written earlier, though all of its checksums are right.
-    fn require_what_was_closed(&self, info: &PoolInfo) -> Result<()> {
-        let is_as_closed = self.report.sealed == self.report.segments
-            && log_digest(self.births.iter().copied()) == info.owner_digest;
-        if info.owner_digest == 0 || is_as_closed {
+    fn require_what_was_closed(&self) -> Result<()> {
+        let found = log_digest(self.births.iter().copied());
+        if self.closed_digest == 0 || found == self.closed_digest {
             return Ok(());
         }
-        let detail = match self.report.segments - self.report.sealed {
-            0 => "a segment is missing, or an older one is in its place".to_string(),
-            open => format!("{open} segments are not sealed, though the database was closed"),
-        };
+        let detail = "a segment is missing, or an older one is in its place".to_string();
         Err(Error::Corruption { what: "the log".to_string(), offset: 0, detail })
     }
 }
 
-/// Makes a sealed segment of what was found.
-fn adopt(pool: &Pool, seed: PoolSeed, slot: Slot, now: Birth) -> Result<Arc<Segment>> {
+/// A segment that takes no more frames, but has no seal on the medium yet.
+struct Unsealed {
+    no: SegmentNo,
+    /// The right to the line of the seal.
+    line: Appender,
+    seal: Seal,
+}
+
+/// Makes a sealed segment of what was found, and says what is missing on the medium for it to be one.
+fn adopt(seed: PoolSeed, slot: Slot, now: Birth) -> Result<(Arc<Segment>, Option<Unsealed>)> {
     let Slot { no, mut appender, extent, finding } = slot;
     let Finding::Segment(found) = finding else { unreachable!("{no} was not discarded") };
-    let mut seal = appender.split_end(LINE)?;
+    let line = appender.split_end(LINE)?;
     appender.adopt(found.frames_end)?;
-    if !pool.is_read_only() && !found.sealed {
-        persist_seal(pool, seed, no, &mut seal, found.seal())?;
-    }
+    let unsealed = (!found.sealed).then(|| Unsealed { no, line, seal: found.seal() });
     let frames = seed.frames(no, found.birth);
     let segment = Segment::new(no, found.birth, frames, found.is_moved, extent);
     segment.seal(now);
     segment.raise_covers(now);
-    Ok(Arc::new(segment))
+    Ok((Arc::new(segment), unsealed))
 }
 
 /// Applies `act` to all items, on all cores. Answers in the order of the items.
@@ -235,4 +259,35 @@ fn in_parallel<T: Send, R: Send>(
         }
         Ok(answers)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use daxite_core::{CreateOptions, OpenOptions};
+
+    use super::*;
+    use crate::catalog::encode_id;
+    use crate::commit::{Op, Scope, Verdict};
+    use crate::store::Store;
+
+    #[test]
+    fn a_log_whose_records_contradict_each_other_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let options = CreateOptions { len_bytes: 4 << 20, ..CreateOptions::default() };
+        let store = Store::open(Pool::create(&path, &options).unwrap(), None).unwrap();
+        let value = encode_id(1);
+        for key in [b"one", b"two"] {
+            let names = &store.catalog.names;
+            let op = Op { keyspace: names, key, value: Some(&value) };
+            store.commit(Scope::Keys, &[op], || Ok(Verdict::Write(())), || {}).unwrap();
+        }
+        // Not closed, so the next opening has a segment to seal.
+        drop(store);
+        let before = std::fs::read(&path).unwrap();
+        let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
+        let error = Store::open(pool, None).err().expect("two names have one number");
+        assert!(error.is_corruption() && error.to_string().contains("same number"), "{error}");
+        assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+    }
 }

@@ -67,8 +67,8 @@ fn at_next_fence(recorder: &Recorder, act: impl FnOnce() + Send + 'static) {
 /// Threads that were started beside a fault that was stopped.
 struct Beside<T>(Arc<Mutex<Vec<JoinHandle<T>>>>);
 
-/// Stops the next fence, starts a thread for each of `calls`, and lets the fence go on when all of
-/// them sleep on a lock.
+/// Stops the next fence, starts a thread for each of `calls`, in order, and lets the fence go on when
+/// all of them sleep on a lock.
 fn stop_until_all_sleep<T: Send + 'static>(
     recorder: &Recorder,
     pool: &Pool,
@@ -77,9 +77,12 @@ fn stop_until_all_sleep<T: Send + 'static>(
     let beside = Arc::new(Mutex::new(Vec::new()));
     let (started, pool) = (Arc::clone(&beside), pool.clone());
     at_next_fence(recorder, move || {
-        let waits = pool.fault_counts().waits + calls.len() as u64;
-        *started.lock().unwrap() = calls.into_iter().map(thread::spawn).collect();
-        until("all of them sleep", || pool.fault_counts().waits >= waits);
+        for call in calls {
+            // One after the other: a fault sleeps on a slot only once a punch waits to have it alone.
+            let waits = pool.fault_counts().waits;
+            started.lock().unwrap().push(thread::spawn(call));
+            until("it sleeps", || pool.fault_counts().waits > waits);
+        }
         let handles = started.lock().unwrap();
         assert!(handles.iter().all(|handle| !handle.is_finished()), "it did not wait");
     });
