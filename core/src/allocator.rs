@@ -37,6 +37,10 @@ pub(crate) struct Allocator {
 struct State {
     /// Free pages of each huge page; a huge page is whole exactly if all 512 are.
     groups: Vec<Group>,
+    /// How many are whole, so that nobody looks for one in vain.
+    whole: u64,
+    /// No huge page before this one has a free page, so that a full head is not looked at again.
+    first_free: usize,
     total_pages: u64,
     free_pages: u64,
     reserved_pages: u64,
@@ -110,6 +114,8 @@ impl Allocator {
             .collect();
         let state = State {
             groups,
+            whole: total_pages / PAGES_PER_HUGE,
+            first_free: 0,
             total_pages,
             free_pages: total_pages,
             reserved_pages: 0,
@@ -124,14 +130,13 @@ impl Allocator {
         let mut state = self.state.lock();
         let (group, first) = (run.first.huge().0, (run.first.0 % PAGES_PER_HUGE) as usize);
         let fits = first as u64 + run.pages <= PAGES_PER_HUGE;
-        let Some(group) = state.groups.get_mut(group as usize).filter(|_| fits) else {
+        let Some(group) = state.groups.get(group as usize).filter(|_| fits) else {
             return false;
         };
         if group.run_from(first) < run.pages as usize {
             return false;
         }
-        group.clear(first, run.pages as usize);
-        state.free_pages -= run.pages;
+        state.take(run);
         state.mapped_pages += run.pages;
         true
     }
@@ -139,12 +144,14 @@ impl Allocator {
     /// Reserves a whole huge page, the first one at or after `goal` if there is one.
     pub(crate) fn reserve_huge(&self, goal: HugeNo) -> Option<Reserved<'_>> {
         let mut state = self.state.lock();
-        let is_whole = |group: &Group| u64::from(group.count) == PAGES_PER_HUGE;
+        if state.whole == 0 {
+            return None;
+        }
         let start = (goal.0 as usize).min(state.groups.len());
         let (before, after) = state.groups.split_at(start);
-        let found = match after.iter().position(is_whole) {
+        let found = match after.iter().position(Group::is_whole) {
             Some(index) => start + index,
-            None => before.iter().position(is_whole)?,
+            None => before.iter().position(Group::is_whole)?,
         };
         let run = PageRun { first: HugeNo(found as u64).first_page(), pages: PAGES_PER_HUGE };
         Some(self.reserve(&mut state, run))
@@ -182,14 +189,13 @@ impl Allocator {
 
     pub(crate) fn space(&self) -> Space {
         let state = self.state.lock();
-        let whole = state.groups.iter().filter(|group| u64::from(group.count) == PAGES_PER_HUGE);
         let longest = state.groups.iter().map(|group| group.longest_run(PAGES_PER_HUGE as usize).1);
         Space {
             total_pages: state.total_pages,
             free_pages: state.free_pages,
             reserved_pages: state.reserved_pages,
             mapped_pages: state.mapped_pages,
-            free_huge_pages: whole.count() as u64,
+            free_huge_pages: state.whole,
             longest_run_pages: longest.max().unwrap_or(0) as u64,
         }
     }
@@ -211,6 +217,10 @@ impl Allocator {
         assert_eq!(free, state.free_pages, "free pages by huge page and in all");
         let sum = state.free_pages + state.reserved_pages + state.mapped_pages;
         assert_eq!(sum, state.total_pages, "free + reserved + mapped");
+        let whole = state.groups.iter().filter(|group| group.is_whole()).count();
+        assert_eq!(whole as u64, state.whole, "whole huge pages");
+        let is_full = |group: &Group| group.count == 0;
+        assert!(state.groups[..state.first_free].iter().all(is_full), "free pages are overlooked");
         for group in &state.groups {
             let bits: u32 = group.free.iter().map(|word| word.count_ones()).sum();
             assert_eq!(bits, u32::from(group.count), "free bits of a huge page");
@@ -218,25 +228,33 @@ impl Allocator {
     }
 
     fn reserve(&self, state: &mut State, run: PageRun) -> Reserved<'_> {
-        let first = (run.first.0 % PAGES_PER_HUGE) as usize;
-        state.groups[run.first.huge().0 as usize].clear(first, run.pages as usize);
-        state.free_pages -= run.pages;
+        state.take(run);
         state.reserved_pages += run.pages;
         Reserved { allocator: self, run }
     }
 }
 
 impl State {
+    fn take(&mut self, run: PageRun) {
+        let group = &mut self.groups[run.first.huge().0 as usize];
+        self.whole -= u64::from(group.is_whole());
+        group.clear((run.first.0 % PAGES_PER_HUGE) as usize, run.pages as usize);
+        self.free_pages -= run.pages;
+    }
+
     fn give_back(&mut self, run: PageRun) {
-        let first = (run.first.0 % PAGES_PER_HUGE) as usize;
-        self.groups[run.first.huge().0 as usize].set(first, run.pages as usize);
+        let index = run.first.huge().0 as usize;
+        let group = &mut self.groups[index];
+        group.set((run.first.0 % PAGES_PER_HUGE) as usize, run.pages as usize);
+        self.whole += u64::from(group.is_whole());
+        self.first_free = self.first_free.min(index);
         self.free_pages += run.pages;
     }
 
     /// The run of free pages that starts at `goal` in a broken huge page, cut to `pages_max`.
     fn run_at(&self, goal: PageNo, pages_max: u64) -> Option<PageRun> {
         let group = self.groups.get(goal.huge().0 as usize)?;
-        if u64::from(group.count) == PAGES_PER_HUGE {
+        if group.is_whole() {
             return None;
         }
         let pages = group.run_from((goal.0 % PAGES_PER_HUGE) as usize) as u64;
@@ -245,18 +263,22 @@ impl State {
 
     /// The run from `position` on in the first whole huge page, cut to `pages_max`.
     fn run_of_whole(&self, position: usize, pages_max: u64) -> Option<PageRun> {
-        let whole =
-            self.groups.iter().position(|group| u64::from(group.count) == PAGES_PER_HUGE)?;
+        if self.whole == 0 {
+            return None;
+        }
+        let whole = self.groups.iter().position(Group::is_whole)?;
         let first = HugeNo(whole as u64).first_page().plus(position as u64);
         Some(PageRun { first, pages: pages_max.min(PAGES_PER_HUGE - position as u64) })
     }
 
-    fn best_run(&self, pages_max: u64) -> Option<PageRun> {
+    fn best_run(&mut self, pages_max: u64) -> Option<PageRun> {
+        let has_free = |group: &Group| group.count > 0;
+        self.first_free += self.groups[self.first_free..].iter().position(has_free)?;
         let mut longest: Option<PageRun> = None;
         let mut whole = None;
-        for (index, group) in self.groups.iter().enumerate() {
+        for (index, group) in self.groups.iter().enumerate().skip(self.first_free) {
             let huge = HugeNo(index as u64);
-            if u64::from(group.count) == PAGES_PER_HUGE {
+            if group.is_whole() {
                 whole = whole.or(Some(huge));
                 continue;
             }
@@ -278,6 +300,10 @@ impl State {
 }
 
 impl Group {
+    fn is_whole(&self) -> bool {
+        u64::from(self.count) == PAGES_PER_HUGE
+    }
+
     fn set(&mut self, first: usize, pages: usize) {
         for page in first..first + pages {
             let (word, bit) = (page / 64, 1 << (page % 64));
@@ -409,5 +435,24 @@ mod tests {
         assert_eq!(next.run().first.huge(), HugeNo(3));
         let wrapped = allocator.reserve_huge(HugeNo(9)).unwrap();
         assert_eq!(wrapped.run().first.huge(), HugeNo(0));
+    }
+
+    #[test]
+    fn in_a_full_pool_nobody_looks_at_every_huge_page_again_and_again() {
+        let huge_pages = 1 << 17;
+        let allocator = Allocator::new(huge_pages * PAGES_PER_HUGE);
+        assert!((0..huge_pages).all(|nth| allocator.claim(run(nth * 512, 512))));
+        allocator.release(run((huge_pages - 1) * 512 + 7, 1));
+        let started = std::time::Instant::now();
+        for _ in 0..1000 {
+            assert!(allocator.reserve_huge(HugeNo(5)).is_none());
+            let last = allocator.reserve_run(9, 1, Goal::Fresh { position: 3 }).unwrap();
+            assert_eq!(last.run(), run((huge_pages - 1) * 512 + 7, 1));
+        }
+        // They took 3 s when each looked at all 256 GiB.
+        assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
+        allocator.release(run(3, 2));
+        assert_eq!(allocator.reserve_run(9, 1, Goal::Any).unwrap().run(), run(3, 2));
+        allocator.check();
     }
 }

@@ -164,6 +164,29 @@ fn a_4_kib_fault_leaves_no_extent_behind_a_new_end() {
 }
 
 #[test]
+fn a_punch_up_to_the_end_spares_what_is_stored_behind_it_once_the_volume_has_grown() {
+    explore::<Fixture, _>(
+        2,
+        || {
+            let on = Fixture::new(PAGE);
+            on.store(0, 7).expect("room");
+            on
+        },
+        [
+            |on| on.volume.punch(LogicalRange::new(0, PAGE)).expect("no guard"),
+            |on| {
+                on.volume.set_len(2 * PAGE).expect("longer");
+                on.store(PAGE, 3).expect("inside");
+            },
+        ],
+        |on| {
+            assert_eq!((on.byte(0), on.byte(PAGE)), (0, 3));
+            on.check();
+        },
+    );
+}
+
+#[test]
 fn an_upgrade_leaves_no_huge_page_behind_a_new_end() {
     explore(
         3,

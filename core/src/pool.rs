@@ -263,7 +263,7 @@ impl Pool {
     pub fn close_with(&self, owner_digest: u64) -> Result<()> {
         let shared = &self.0.shared;
         let volumes = self.0.volumes.lock();
-        // ORDERING: AcqRel; pairs with the Acquire in `require_open`. Before the superblock is locked.
+        // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
         if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
             return Ok(());
         }
@@ -310,6 +310,7 @@ impl Pool {
     /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Io`], [`Error::Closed`].
     pub fn create_volume(&self, name: &str, len_bytes: u64) -> Result<Volume> {
         let shared = &self.0.shared;
+        shared.require_open()?;
         shared.require_writable()?;
         check_name(name)?;
         check_len(len_bytes)?;
@@ -358,6 +359,7 @@ impl Pool {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
     pub fn remove_volume(&self, name: &str) -> Result<bool> {
         let shared = &self.0.shared;
+        shared.require_open()?;
         shared.require_writable()?;
         let mut volumes = self.0.volumes.lock();
         shared.require_open()?;

@@ -18,7 +18,7 @@ pub(crate) struct SetOnce<T> {
     owns: PhantomData<Box<T>>,
 }
 
-impl<T> SetOnce<T> {
+impl<T: Send> SetOnce<T> {
     #[inline]
     pub(crate) fn get(&self) -> Option<&T> {
         // ORDERING: Acquire; pairs with the Release in `get_or_init`.

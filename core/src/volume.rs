@@ -212,9 +212,10 @@ impl Volume {
         WriteGuard::fault(&self.shared, range, self.deadline())
     }
 
-    /// Maps a hole for appending: it gets an extent, and its bytes are *not* zeroed, since nothing
-    /// can be read of them but what is appended. Only the first and the last 128 bytes are zero, so
-    /// that after a crash no header or footer of an earlier owner stands there.
+    /// Maps a hole for appending: it gets an extent, and its bytes are *not* zeroed. While the handles
+    /// live, others read only what was appended and frozen; after that, [`Volume::map`] shows in the
+    /// rest what an earlier owner left, of whatever volume. Only the first and the last 128 bytes are
+    /// zero, so that after a crash no header or footer of an earlier owner stands there.
     ///
     /// `range` starts on a slot. A range of 2 MiB tries a huge page first; otherwise, and for
     /// shorter ranges, it gets the longest run of pages that can be had at once, of at most
@@ -362,6 +363,10 @@ impl Volume {
     /// Stops at nothing: what cannot be upgraded now is counted by [`crate::Refusal`] and stays as it is.
     /// 4 KiB operations in a slot are held up while it is copied, and waited for at most as long as
     /// the handle is patient, 1 ms at least.
+    ///
+    /// An extent that was mapped for appending gets longer where its pages did not fill the slot, and
+    /// so does what [`Volume::map_existing`] answers with. A volume whose owner goes by that length,
+    /// like the log of a store, is not to be upgraded by anyone else.
     ///
     /// # Durability
     /// The bytes are as durable as before, whenever a crash comes.

@@ -279,31 +279,3 @@ fn the_longest_patience_is_no_overflow() {
     });
     patient.upgrade(range(0, HUGE), 1).unwrap();
 }
-
-#[test]
-fn a_pool_that_was_closed_stays_closed_whatever_is_asked_of_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pool");
-    let options = CreateOptions { len_bytes: 16 << 20, ..CreateOptions::default() };
-    let pool = Pool::create(&path, &options).unwrap();
-    pool.create_volume("v", 4 * HUGE).unwrap().write(0, &[1; 100]).unwrap();
-    pool.close_with(77).unwrap();
-    drop(pool);
-    let calls: [fn(&Volume) -> daxite_core::Result<()>; 6] = [
-        |volume| volume.map_mut(range(0, 1)).map(drop),
-        |volume| volume.map_append(range(HUGE, HUGE), 1).map(drop),
-        |volume| volume.punch(range(0, HUGE)),
-        |volume| volume.zero(range(0, 1)),
-        |volume| volume.set_len(HUGE),
-        |volume| volume.upgrade(range(0, 1), 1).map(drop),
-    ];
-    for (nth, call) in calls.into_iter().enumerate() {
-        let pool = Pool::open(&path, &OpenOptions::default()).unwrap();
-        let volume = pool.volume("v").unwrap().unwrap();
-        assert_eq!((pool.info().was_clean, pool.info().owner_digest), (true, 77), "call {nth}");
-        let (mut appender, _extent) = volume.map_existing(range(0, HUGE)).unwrap().unwrap();
-        pool.close().unwrap();
-        assert!(matches!(call(&volume), Err(Error::Closed)), "call {nth}");
-        assert!(matches!(appender.append(&[9; 64]), Err(Error::Closed)), "call {nth}");
-    }
-}

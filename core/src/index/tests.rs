@@ -3,6 +3,7 @@
 use super::locked::DirtyEntry;
 use super::*;
 use crate::entry::Entry;
+use crate::epoch::{EpochCell, pin};
 use crate::units::{ExtentSize, LogicalPage, PAGES_PER_HUGE, PageNo, SlotNo};
 use crate::wait;
 use std::sync::Arc;
@@ -316,4 +317,31 @@ fn act(index: &EntryIndex, random: u64) {
             locked.delete(0..PAGES_PER_HUGE as usize);
         }
     }
+}
+
+/// What others retire in this process, of whatever kind, comes back though an operation is inside a
+/// table and waits, for another or for the medium.
+#[test]
+fn an_operation_that_is_inside_holds_back_nothing_that_is_retired() {
+    let index = index();
+    let held = index.lock_page(LogicalPage(7));
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| page_of_table(&index, 7));
+        while !index.has_sleepers(SlotNo(0)) {
+            thread::yield_now();
+        }
+        let (cell, retired) = (EpochCell::empty(), Arc::new(()));
+        cell.replace(Some(Arc::clone(&retired)));
+        cell.replace(None);
+        // Pins of other tests of this process may hold it back for a while.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Arc::strong_count(&retired) > 1 && Instant::now() < deadline {
+            pin().flush();
+            thread::yield_now();
+        }
+        assert_eq!(Arc::strong_count(&retired), 1);
+        drop(held);
+        assert!(sleeper.join().unwrap());
+    });
+    index.check_idle();
 }
