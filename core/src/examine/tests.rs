@@ -104,7 +104,7 @@ impl Patient {
         let copy = self.copy();
         let started = Instant::now();
         let examination = examine_medium(copy).unwrap();
-        assert!(started.elapsed() < Duration::from_secs(1), "took {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
         assert!(self.bytes() == before);
         let opened = Pool::load(self.copy());
         assert_eq!(opened.is_err(), examination.is_damaged(), "{:?}", examination.findings);
