@@ -164,7 +164,7 @@ impl VolumeShared {
     /// entry of the slot: whoever shortens the volume sees that, or is seen here (docs/DAX.md,
     /// Resizing).
     fn require_inside(&self, range: LogicalRange) -> Result<()> {
-        // ORDERING: SeqCst; pairs with the fence in `Volume::set_len`.
+        // ORDERING: SeqCst; pairs with the fence in `VolumeShared::cut_off`.
         atomic::fence(Ordering::SeqCst);
         self.check_range(range)
     }

@@ -115,7 +115,7 @@ impl VolumeShared {
                 }
             }
         }
-        if flushed.is_empty() { Ok(()) } else { fence_all(medium, flushed) }
+        fence_all(medium, flushed)
     }
 }
 

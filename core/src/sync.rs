@@ -36,9 +36,7 @@ impl VolumeShared {
             let physical = ByteRange::new(entry.physical.offset(), entry.size.bytes());
             flushed.push(flush_range(medium, physical));
         }
-        if !flushed.is_empty() {
-            fence_all(medium, flushed)?;
-        }
+        fence_all(medium, flushed)?;
         clean.into_iter().for_each(|entry| locked.set_clean(entry));
         Ok(())
     }

@@ -323,7 +323,7 @@ impl Volume {
     /// [`Error::Io`], [`Error::Closed`].
     pub fn punch(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_writable()?;
-        self.check_open(range)?;
+        self.shared.check_range(range)?;
         self.shared.punch(range, self.deadline())
     }
 
@@ -336,7 +336,7 @@ impl Volume {
     /// As [`Volume::punch`].
     pub fn zero(&self, range: LogicalRange) -> Result<()> {
         self.shared.pool.require_writable()?;
-        self.check_open(range)?;
+        self.shared.check_range(range)?;
         self.shared.zero(range, self.deadline())
     }
 
@@ -376,7 +376,7 @@ impl Volume {
     /// [`Error::Closed`].
     pub fn upgrade(&self, range: LogicalRange, pages_min: u64) -> Result<UpgradeReport> {
         self.shared.pool.require_writable()?;
-        self.check_open(range)?;
+        self.shared.check_range(range)?;
         self.shared.upgrade(range, pages_min, self.patience)
     }
 
