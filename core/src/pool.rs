@@ -294,6 +294,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Io`] where the medium reports that it failed.
+    #[cfg_attr(feature = "sim", track_caller)]
     pub fn fence<const N: usize>(&self, flushed: [Flushed; N]) -> Result<[Durable; N]> {
         fence(&self.0.shared.medium, flushed)
     }

@@ -136,6 +136,9 @@ mod recovery;
 
 mod checkup;
 
+#[cfg(feature = "test-util")]
+pub mod test_util;
+
 pub use batch::Batch;
 pub use checkup::{Checkup, LogCheckup, LogFinding};
 pub use database::Database;

@@ -3,6 +3,7 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+pub mod crash;
 mod model;
 mod place;
 mod random;
@@ -34,9 +35,4 @@ pub fn contents(database: &Database) -> Result<Contents, Error> {
         assert_eq!(keyspace.len(), counted as u64, "the length of {name}");
     }
     Ok(contents)
-}
-
-/// The seed that crash tests begin with: `DAXITE_CRASH_SEED`, so that a failure can be replayed.
-pub fn crash_seed() -> u64 {
-    std::env::var("DAXITE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync, munmap};
@@ -19,7 +20,7 @@ use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 pub(crate) struct Mapping {
     /// Owns the address range; its own bounds include the slack.
-    reserved: MmapRaw,
+    reserved: Arc<MmapRaw>,
     base: NonNull<u8>,
     len_bytes: u64,
 }
@@ -76,6 +77,12 @@ impl Mapping {
         Ok((mapping, kind))
     }
 
+    /// The same memory again.
+    #[cfg(feature = "sim")]
+    pub(crate) fn share(&self) -> Self {
+        Self { reserved: Arc::clone(&self.reserved), ..*self }
+    }
+
     pub(crate) fn len_bytes(&self) -> u64 {
         self.len_bytes
     }
@@ -128,7 +135,7 @@ impl Mapping {
             .no_reserve_swap()
             .map_anon()
             .map_err(io_error("reserve address space for", path))?;
-        let reserved = MmapRaw::from(reserved);
+        let reserved = Arc::new(MmapRaw::from(reserved));
         let start = reserved.as_mut_ptr();
         let slack = start.align_offset(HUGE as usize);
         let base = NonNull::new(start.wrapping_add(slack)).expect("a mapping is not at address 0");

@@ -270,6 +270,9 @@ fn adopt(seed: PoolSeed, slot: Slot, now: Birth) -> Result<(Arc<Segment>, Option
     Ok((Arc::new(segment), unsealed))
 }
 
+/// So few items are done before other threads have begun.
+const ITEMS_ALONE: usize = 4;
+
 /// Applies `act` to all items, on all cores. Answers in the order of the items.
 ///
 /// # Errors
@@ -279,7 +282,10 @@ fn in_parallel<T: Send, R: Send>(
     act: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = items.len().div_ceil(cores).max(1);
+    if items.len() <= ITEMS_ALONE {
+        return items.into_iter().map(act).collect();
+    }
+    let share = items.len().div_ceil(cores);
     let mut items = items.into_iter();
     let shares: Vec<Vec<T>> = std::iter::from_fn(|| {
         let share: Vec<T> = items.by_ref().take(share).collect();
