@@ -23,7 +23,7 @@ use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result};
 use crate::examine::Examination;
-use crate::extent_map::{ALL_SLOTS, ExtentMap, Owned, VOLUME_BYTES_MAX};
+use crate::extent_map::{ALL_SLOTS, Claimed, ExtentMap, Owned, VOLUME_BYTES_MAX};
 use crate::inspect::VolumeStats;
 use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
@@ -50,6 +50,8 @@ pub(crate) struct PoolShared {
     /// Whether the superblock on the medium says that the pool is open.
     begun: AtomicBool,
     closed: AtomicBool,
+    /// Whether it is open for writing, and was not closed by whoever wrote to it before.
+    pub was_killed: bool,
 }
 
 struct PoolInner {
@@ -534,6 +536,8 @@ impl Pool {
     pub(crate) fn load(medium: Medium) -> Result<Self> {
         let superblock = superblock::read(&medium)?;
         medium.fill_holes(superblock.pool_bytes)?;
+        let was_clean = superblock.state == STATE_CLEAN;
+        let was_killed = !was_clean && medium.mode() == Mode::ReadWrite;
         let medium = Arc::new(medium);
         let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));
         for offset in SUPERBLOCK_OFFSETS {
@@ -549,21 +553,22 @@ impl Pool {
             opens: superblock.opens + 1,
             begun: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            was_killed,
         });
         let used = superblock.volumes.iter().filter(|record| record.is_used());
-        let open = used
-            .map(|record| VolumeShared::load(&shared, record, superblock.state).map(Arc::new))
+        let loaded = used
+            .map(|record| VolumeShared::load(&shared, record, superblock.state))
             .collect::<Result<Vec<_>>>()?;
         shared.allocator.check();
-        let was_clean = superblock.state == STATE_CLEAN;
         if shared.medium.mode() == Mode::ReadWrite {
             if !was_clean {
-                open.iter().try_for_each(|volume| volume.map.persist_tables())?;
+                loaded.iter().try_for_each(|(volume, tables)| volume.map.persist_tables(tables))?;
             }
             // Also if it was closed: the process may have been killed between the store of that mark
             // and its fence, and then the next version would go over the only durable copy.
             superblock::persist(&shared.medium)?;
         }
+        let open = loaded.into_iter().map(|(volume, _)| Arc::new(volume)).collect();
         let (volumes, owner_digest) = (Mutex::new(open), superblock.owner_digest);
         Ok(Self(Arc::new(PoolInner { shared, was_clean, owner_digest, volumes })))
     }
@@ -582,7 +587,12 @@ impl VolumeRecord {
 }
 
 impl VolumeShared {
-    fn load(pool: &Arc<PoolShared>, record: &VolumeRecord, state: u32) -> Result<Self> {
+    /// The volume of `record`, and the tables of its extent map.
+    fn load(
+        pool: &Arc<PoolShared>,
+        record: &VolumeRecord,
+        state: u32,
+    ) -> Result<(Self, Vec<PageNo>)> {
         let name = record.name().expect("checked with the superblock").to_string();
         if check_len(record.len_bytes).is_err() {
             return Err(Error::Corrupt {
@@ -594,7 +604,7 @@ impl VolumeShared {
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
         let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
-        let digest = map.claim_pages(record.len_bytes)?;
+        let Claimed { digest, tables } = map.claim_pages(record.len_bytes)?;
         if state == STATE_CLEAN && digest != record.map_digest {
             return Err(Error::Corrupt {
                 what: "extent map",
@@ -602,7 +612,7 @@ impl VolumeShared {
                 detail: format!("volume {name} is not mapped as it was when the pool was closed"),
             });
         }
-        Ok(Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map))
+        Ok((Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map), tables))
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {

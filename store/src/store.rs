@@ -1,8 +1,8 @@
 //! The parts of an open database, which all handles share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use daxite_core::{Pin, Pool, pin};
 use parking_lot::Mutex;
@@ -226,10 +226,15 @@ fn record<'s>(segment: &'s Segment, location: Location, key: &[u8]) -> Result<Re
 
 /// The number of lanes: as `asked`, else one per core, but few in a small pool.
 fn lane_count(asked: Option<usize>, space: &Space) -> u16 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let room = usize::try_from(space.segments_max() / SEGMENTS_PER_LANE).unwrap_or(usize::MAX);
-    let lanes = asked.unwrap_or(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
+    let lanes = asked.unwrap_or_else(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
     lanes as u16
+}
+
+/// Cores that this process may use. Asked once: it takes longer than to open a small pool.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// A store that is shared.

@@ -24,3 +24,47 @@ fn short_records_survive_a_crash_anywhere() {
     let tally = explore_seeds("short records", 2, short);
     assert!(tally.states > 3000 && tally.kills > 10 && tally.recoveries > 10, "{tally}");
 }
+
+fn long(seed: u64, budget: Budget) -> Result<Tally, Violation> {
+    let test = store_test().budget(Budget { states: 12, ..budget });
+    test.run(seed, Expected::default(), |database, journal| {
+        // Values of up to half a segment fill segments, and their updates leave dead ones behind.
+        let mut workload = StoreWorkload::new(database, journal, Shape::LONG, 0);
+        (0..60).for_each(|_| workload.anything());
+        workload.reclaim();
+        (0..10).for_each(|_| workload.anything());
+    })
+}
+
+#[test]
+fn segments_that_fill_and_come_back_survive_a_crash_anywhere() {
+    let tally = explore_seeds("long records", 2, long);
+    assert!(tally.states > 2000 && tally.kills > 10, "{tally}");
+}
+
+/// Of which so much is taken by another volume, so that reclaim has work from early on.
+const BALLAST_BYTES: u64 = 3200 << 10;
+
+fn crowded(seed: u64, budget: Budget) -> Result<Tally, Violation> {
+    let test = store_test().budget(Budget { states: 12, ..budget });
+    test.run(seed, Expected::default(), |database, journal| {
+        let mut workload = StoreWorkload::new(database, journal, Shape::MANY, 0);
+        journal.aside(|| {
+            let ballast = database.pool().create_volume("ballast", BALLAST_BYTES).unwrap();
+            ballast.write(0, &vec![0xda; BALLAST_BYTES as usize]).unwrap();
+        });
+        // The first time that something is compacted is far from the start.
+        for _ in 0..20 {
+            journal.aside(|| (0..100).for_each(|_| workload.anything()));
+            (0..5).for_each(|_| workload.anything());
+        }
+        workload.reclaim();
+        workload.close();
+    })
+}
+
+#[test]
+fn a_full_pool_that_reclaims_survives_a_crash_anywhere() {
+    let tally = explore_seeds("full pool", 2, crowded);
+    assert!(tally.states > 2000 && tally.kills > 10, "{tally}");
+}

@@ -45,6 +45,19 @@ pub trait Subject: Send + Sync + Sized + 'static {
         expected: &Self::Expected,
     ) -> std::result::Result<(), String>;
 
+    /// Judges what shows only when more is done to what was recovered. No crash follows.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn take_apart(
+        &self,
+        recovered: Self::Recovered,
+        expected: &Self::Expected,
+    ) -> std::result::Result<(), String> {
+        let _ = (recovered, expected);
+        Ok(())
+    }
+
     /// Makes `expected` just what was recovered: it was shown, so it must stay.
     fn narrow(&self, recovered: &Self::Recovered, expected: &mut Self::Expected) {
         let _ = (recovered, expected);
@@ -59,6 +72,8 @@ pub trait Subject: Send + Sync + Sized + 'static {
 /// How much is explored.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
+    /// Of so many moments of the first run one is looked at, by chance. 1: all.
+    pub one_in: u64,
     /// States of one moment; all if they are no more.
     pub states: u64,
     /// At each so-manyth moment a recovery is interrupted. 0: never.
@@ -75,8 +90,16 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        let (states, inner_states, depth) = (32, 4, 2);
-        Self { states, recovery_every: 7, kill_every: 5, inner_states, depth, until: None }
+        let (one_in, states, inner_states, depth) = (1, 32, 4, 2);
+        Self {
+            one_in,
+            states,
+            recovery_every: 31,
+            kill_every: 23,
+            inner_states,
+            depth,
+            until: None,
+        }
     }
 }
 
@@ -319,10 +342,13 @@ impl<S: Subject> Run<S> {
         if is_late || is_aside || std::mem::replace(&mut *self.last.lock(), now) == now {
             return;
         }
+        let seed = (self.seed ^ moment).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if !(seed >> 32).is_multiple_of(self.budget.one_in) {
+            return;
+        }
         let explored = {
             let expected = self.ledger.expected.lock();
-            let seed = self.seed ^ moment.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            point.explore(self.budget.states, seed, |pool| self.judge(pool, &expected).map(drop))
+            point.explore(self.budget.states, seed, |pool| self.judge_all(pool, &expected))
         };
         match explored {
             Ok(explored) => self.totals.add(Tally {
@@ -341,8 +367,8 @@ impl<S: Subject> Run<S> {
             // In turn everything, nothing, and something between survives the first crash.
             let decisions = match moment / self.budget.recovery_every % 3 {
                 0 => Vec::new(),
-                1 => vec![1; 1 << 10],
-                turn => (0..1 << 10).map(|nth| (nth * 7 + turn + moment) % 5).collect(),
+                1 => vec![1; point.open_lines()],
+                _ => (0..point.open_lines() as u64).map(|nth| (nth * 7 + moment) % 5).collect(),
             };
             self.totals.add(Tally { recoveries: 1, states: 1, ..Tally::default() });
             self.follow(point, moment, Failure::Power(decisions), None);
@@ -355,12 +381,13 @@ impl<S: Subject> Run<S> {
 
     /// Goes just where `steps` lead.
     fn look_again(&self, point: &CrashPoint<'_>, moment: u64, steps: &[Step]) {
-        let Some((step, rest)) = steps.split_first().filter(|(step, _)| step.moment == moment) else {
+        let Some((step, rest)) = steps.split_first().filter(|(step, _)| step.moment == moment)
+        else {
             return;
         };
         match &step.failure {
             Failure::Power(decisions) if rest.is_empty() => {
-                let judge = |pool| self.judge(pool, &self.ledger.expected.lock()).map(drop);
+                let judge = |pool| self.judge_all(pool, &self.ledger.expected.lock());
                 let answer = point.state(decisions, judge).answer.and_then(|judged| judged);
                 if let Err(what) = answer {
                     self.fail(moment, step.failure.clone(), what);
@@ -380,7 +407,7 @@ impl<S: Subject> Run<S> {
     ) {
         let mut path = self.path.clone();
         path.push(Step { moment, failure: failure.clone() });
-        let budget = Budget { states: self.budget.inner_states, ..self.budget };
+        let budget = Budget { one_in: 1, states: self.budget.inner_states, ..self.budget };
         let run = Arc::new(Self {
             subject: Arc::clone(&self.subject),
             ledger: Ledger::new(
@@ -408,6 +435,8 @@ impl<S: Subject> Run<S> {
             journal.end(|expected| run.subject.narrow(&recovered, expected));
             run.subject.go_on(&recovered, &journal);
             journal.end(|_| {});
+            // The hook knows the run, which may know the pool, which knows the recorder.
+            recorder.on_fence(|_| {});
             Ok(())
         };
         let ended = match &failure {
@@ -419,6 +448,16 @@ impl<S: Subject> Run<S> {
         }
     }
 
+    /// Judges a state after which nothing comes.
+    fn judge_all(
+        &self,
+        pool: Result<Pool>,
+        expected: &S::Expected,
+    ) -> std::result::Result<(), String> {
+        let recovered = self.judge(pool, expected)?;
+        recovered.map_or(Ok(()), |recovered| self.subject.take_apart(recovered, expected))
+    }
+
     /// What was recovered; `None` if there was nothing yet.
     fn judge(
         &self,
@@ -426,7 +465,9 @@ impl<S: Subject> Run<S> {
         expected: &S::Expected,
     ) -> std::result::Result<Option<S::Recovered>, String> {
         let pool = match pool {
-            Err(Error::NotAPool { .. }) if !self.ledger.created.load(Ordering::Relaxed) => return Ok(None),
+            Err(Error::NotAPool { .. }) if !self.ledger.created.load(Ordering::Relaxed) => {
+                return Ok(None);
+            }
             pool => pool.map_err(|error| format!("the pool does not open: {error}"))?,
         };
         let recovered = self.subject.recover(pool)?;

@@ -39,6 +39,11 @@ impl<'a> CrashPoint<'a> {
         self.shadow.fences
     }
 
+    /// Lines that may or may not be on the medium.
+    pub(super) fn open_lines(&self) -> usize {
+        self.shadow.open.len()
+    }
+
     /// Changes whenever other states are possible.
     pub(super) fn changes(&self) -> u64 {
         self.shadow.changes
@@ -113,7 +118,11 @@ impl<'a> CrashPoint<'a> {
     }
 
     /// Opens one state.
-    pub(super) fn state<R>(&self, decisions: &[u64], act: impl FnOnce(Result<Pool>) -> R) -> Ended<R> {
+    pub(super) fn state<R>(
+        &self,
+        decisions: &[u64],
+        act: impl FnOnce(Result<Pool>) -> R,
+    ) -> Ended<R> {
         self.run(self.wreck(), Strategy::Digits(decisions.to_vec()), None, act)
     }
 
@@ -161,7 +170,10 @@ impl<'a> CrashPoint<'a> {
                 };
                 decisions = visit(Strategy::Digits(digits))?;
             }
-            return Ok(Explored { states: states.get(), complete: next_digits(&decisions).is_none() });
+            return Ok(Explored {
+                states: states.get(),
+                complete: next_digits(&decisions).is_none(),
+            });
         }
         visit(Strategy::Nothing)?;
         for strategy in self.adversaries().take(budget as usize / 2) {
@@ -179,7 +191,10 @@ impl<'a> CrashPoint<'a> {
         self.shadow.open.iter().flat_map(|(&line, stores)| {
             let published = (0..stores.len()).filter(|&index| stores[index].publishes);
             published.flat_map(move |index| {
-                [Strategy::Only { line, stores: index + 1 }, Strategy::AllBut { line, stores: index }]
+                [
+                    Strategy::Only { line, stores: index + 1 },
+                    Strategy::AllBut { line, stores: index },
+                ]
             })
         })
     }

@@ -58,7 +58,8 @@ pub(super) struct Chance {
 
 impl Chance {
     pub(super) fn new(seed: u64) -> Self {
-        let mut chance = Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, all: 0, none: 0 };
+        let mut chance =
+            Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, all: 0, none: 0 };
         for _ in 0..3 {
             chance.next();
         }

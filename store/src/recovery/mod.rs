@@ -32,6 +32,7 @@ use crate::index::Index;
 use crate::layout::Seal;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
+use crate::store::cores;
 use crate::writer::persist_seal;
 use scan::Finding;
 use xxhash_rust::xxh3::xxh3_64;
@@ -281,11 +282,10 @@ fn in_parallel<T: Send, R: Send>(
     items: Vec<T>,
     act: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if items.len() <= ITEMS_ALONE {
         return items.into_iter().map(act).collect();
     }
-    let share = items.len().div_ceil(cores);
+    let share = items.len().div_ceil(cores());
     let mut items = items.into_iter();
     let shares: Vec<Vec<T>> = std::iter::from_fn(|| {
         let share: Vec<T> = items.by_ref().take(share).collect();

@@ -5,7 +5,6 @@
 //! while a crash still leads back to it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
 
 use daxite_core::sim::{Journal, Subject};
 use daxite_core::{Error, ExtentSize, HUGE, LogicalRange, PAGE, PAGES_PER_HUGE, Pool, Volume};
@@ -23,6 +22,8 @@ pub struct VolumesExpected {
     under_way: Option<Models>,
     /// 4 KiB extents that a punch under way covers whole, by volume and page: as they were or gone.
     punched_whole: Vec<(String, u64)>,
+    /// The pool that goes on, which must not give away what a crash leads back to.
+    alive: Option<Pool>,
 }
 
 /// Slots that operations use.
@@ -34,11 +35,8 @@ const PAGES: u64 = 5;
 const SUPERBLOCK_PAGES: u64 = 2;
 
 /// How volumes recover, and what they must hold.
-#[derive(Clone, Default)]
-pub struct Volumes {
-    /// The pool of the run, which must not give away what a crash leads back to.
-    alive: Arc<OnceLock<Pool>>,
-}
+#[derive(Clone, Copy, Default)]
+pub struct Volumes;
 
 impl Subject for Volumes {
     type Expected = VolumesExpected;
@@ -51,10 +49,28 @@ impl Subject for Volumes {
     }
 
     fn check(&self, pool: &Pool, expected: &VolumesExpected) -> Result<(), String> {
-        if let Some(alive) = self.alive.get() {
+        if let Some(alive) = &expected.alive {
             named_but_free(alive, pool).map_or(Ok(()), Err)?;
         }
         compare(pool, expected)
+    }
+
+    /// Behind the end there are zeros, and of a pool without volumes nothing is left: what nobody names
+    /// is free.
+    fn take_apart(&self, pool: Pool, _: &VolumesExpected) -> Result<(), String> {
+        for info in pool.volumes().map_err(|error| error.to_string())? {
+            let volume = pool.volume(&info.name).expect("an open pool").expect("a volume");
+            let end = volume.len_bytes();
+            volume.set_len(VOLUME_BYTES_MAX).map_err(|error| error.to_string())?;
+            for page in mapped_pages(&volume) {
+                let bytes = page_of(&volume, page);
+                let behind = end.saturating_sub(page * PAGE).min(PAGE) as usize;
+                if bytes[behind..].iter().any(|&byte| byte != 0) {
+                    return Err(format!("page {page} of {} is not zero behind {end}", info.name));
+                }
+            }
+        }
+        remove_everything(&pool)
     }
 
     fn narrow(&self, pool: &Pool, expected: &mut VolumesExpected) {
@@ -63,30 +79,49 @@ impl Subject for Volumes {
             let volume = pool.volume(&info.name).expect("an open pool").expect("a volume");
             let mut model = Model::new(volume.len_bytes());
             for page in mapped_pages(&volume) {
-                model.write(page * PAGE, &page_of(&volume, page));
+                let start = page * PAGE;
+                let bytes = page_of(&volume, page);
+                model.write(start, &bytes);
             }
+            // What is shown of a volume is certain once it is synced.
+            volume.sync(all(&volume)).expect("memory does not fail");
             shown.insert(info.name, model);
         }
-        *expected = VolumesExpected { acknowledged: shown, ..VolumesExpected::default() };
+        let alive = Some(pool.clone());
+        *expected = VolumesExpected { acknowledged: shown, alive, ..VolumesExpected::default() };
     }
 
     fn go_on(&self, pool: &Pool, journal: &Journal<VolumesExpected>) {
-        let workload = VolumesWorkload { pool, journal, random: Random::new(journal.seed()) };
+        let workload = VolumesWorkload::new(pool, journal);
         for info in pool.volumes().expect("volumes") {
             let volume = pool.volume(&info.name).expect("an open pool").expect("a volume");
             let len_bytes = volume.len_bytes().min(HUGE + 10 * PAGE);
             for start in [0, PAGE, HUGE + PAGE] {
                 if start < len_bytes {
-                    workload.write(&volume, start, &[9; 100][..100.min((len_bytes - start) as usize)]);
+                    workload.write(
+                        &volume,
+                        start,
+                        &[9; 100][..100.min((len_bytes - start) as usize)],
+                    );
                 }
             }
         }
         for info in pool.volumes().expect("volumes") {
+            workload.set_len(&pool.volume(&info.name).unwrap().unwrap(), VOLUME_BYTES_MAX);
             workload.remove(&info.name);
         }
-        // Nothing is left of a pool without volumes: what nobody names is free.
-        assert_eq!(pool.space().mapped_pages, SUPERBLOCK_PAGES, "pages leaked");
-        pool.check();
+        remove_everything(pool).expect("volumes that are gone");
+    }
+}
+
+fn remove_everything(pool: &Pool) -> Result<(), String> {
+    for info in pool.volumes().map_err(|error| error.to_string())? {
+        assert!(pool.remove_volume(&info.name).map_err(|error| error.to_string())?);
+    }
+    pool.check();
+    match pool.space().mapped_pages {
+        SUPERBLOCK_PAGES => Ok(()),
+        pages => Err(format!("{pages} pages leaked, those of the superblocks included")),
     }
 }
 
@@ -112,7 +147,8 @@ fn mapped_pages(volume: &Volume) -> BTreeSet<u64> {
         let first = extent.logical.start / PAGE;
         first..(extent.logical.start + extent.logical.len_bytes).div_ceil(PAGE)
     });
-    pages.collect()
+    // A huge page may reach past the end.
+    pages.filter(|page| page * PAGE < volume.len_bytes()).collect()
 }
 
 fn page_of(volume: &Volume, page: u64) -> Vec<u8> {
@@ -148,28 +184,22 @@ fn compare(pool: &Pool, expected: &VolumesExpected) -> Result<(), String> {
     Ok(())
 }
 
-/// The length is one of both, and each byte before the end is. What is behind the end is seen when the
-/// volume has grown: a state in which it is not zero is told from others by then.
+/// The length is one of both, and each byte before the end is.
 fn compare_volume(volume: &Volume, either: [&Model; 2]) -> Result<(), String> {
     let len_bytes = volume.len_bytes();
     if !either.iter().any(|model| model.len_bytes() == len_bytes) {
         return Err(format!("it is {len_bytes:#x} bytes long"));
     }
-    volume.set_len(VOLUME_BYTES_MAX).map_err(|error| error.to_string())?;
     let mapped = mapped_pages(volume);
     let of_models = either.iter().flat_map(|model| model.written_pages());
     let pages: BTreeSet<u64> = mapped.iter().copied().chain(of_models).collect();
-    for page in pages.into_iter().filter(|page| page * PAGE < VOLUME_BYTES_MAX) {
+    for page in pages.into_iter().filter(|page| page * PAGE < len_bytes) {
+        let inside = PAGE.min(len_bytes - page * PAGE);
         let bytes = match mapped.contains(&page) {
             true => page_of(volume, page),
-            false => vec![0; PAGE as usize],
+            false => vec![0; inside as usize],
         };
-        let inside = len_bytes.saturating_sub(page * PAGE).min(PAGE) as usize;
-        let allowed = either.map(|model| {
-            let mut allowed = model.read(range(page * PAGE, PAGE));
-            allowed[inside..].fill(0);
-            allowed
-        });
+        let allowed = either.map(|model| model.read(range(page * PAGE, inside)));
         if allowed.contains(&bytes) {
             continue;
         }
@@ -184,9 +214,9 @@ fn compare_volume(volume: &Volume, either: [&Model; 2]) -> Result<(), String> {
 
 /// A page is as one of both has it, not a mix.
 fn is_one_of(volume: &Volume, page: u64, either: [&Model; 2]) -> Result<(), String> {
-    let mut bytes = vec![0; PAGE as usize];
-    volume.read(page * PAGE, &mut bytes).map_err(|error| error.to_string())?;
-    let is_this = |model: &&Model| model.read(range(page * PAGE, PAGE)) == bytes;
+    let bytes = page_of(volume, page);
+    let this = range(page * PAGE, bytes.len() as u64);
+    let is_this = |model: &&Model| model.read(this) == bytes;
     let is_whole = either.iter().any(is_this);
     is_whole.then_some(()).ok_or_else(|| format!("page {page} of {} is torn", volume.name()))
 }
@@ -209,12 +239,9 @@ pub struct VolumesWorkload<'a> {
 }
 
 impl<'a> VolumesWorkload<'a> {
-    /// Operations on `pool`, which is the one of the run that `subject` judges.
-    ///
-    /// # Panics
-    /// If it judges another run already.
-    pub fn new(subject: &Volumes, pool: &'a Pool, journal: &'a Journal<VolumesExpected>) -> Self {
-        assert!(subject.alive.set(pool.clone()).is_ok(), "a subject of its own for each run");
+    /// Operations on `pool`.
+    pub fn new(pool: &'a Pool, journal: &'a Journal<VolumesExpected>) -> Self {
+        journal.begin(|expected| expected.alive = Some(pool.clone()));
         Self { pool, journal, random: Random::new(journal.seed()) }
     }
 
@@ -228,7 +255,8 @@ impl<'a> VolumesWorkload<'a> {
         let result = act();
         self.journal.end(|expected| {
             let acknowledged = expected.under_way.take().expect("what was begun");
-            *expected = VolumesExpected { acknowledged, ..VolumesExpected::default() };
+            expected.acknowledged = acknowledged;
+            expected.punched_whole.clear();
         });
         result
     }
@@ -298,7 +326,13 @@ impl<'a> VolumesWorkload<'a> {
     }
 
     /// Stores through a guard, and upgrades; only the sync makes what was stored durable.
-    pub fn store_and_upgrade(&self, volume: &Volume, start: u64, bytes: &[u8], upgrade: UpgradeWhen) {
+    pub fn store_and_upgrade(
+        &self,
+        volume: &Volume,
+        start: u64,
+        bytes: &[u8],
+        upgrade: UpgradeWhen,
+    ) {
         // A guard may reach less than was asked for, so ask what can be reached at once.
         let reached = volume.map_mut(range(start, bytes.len() as u64)).unwrap().len();
         let bytes = &bytes[..reached];
