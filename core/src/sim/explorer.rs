@@ -432,7 +432,10 @@ impl<S: Subject> Run<S> {
             let Some(recovered) = run.judge(pool, &expected)? else { return Ok(()) };
             run.ledger.created.store(true, Ordering::Relaxed);
             let journal = run.journal(recorder);
-            journal.end(|expected| run.subject.narrow(&recovered, expected));
+            // What makes it certain that what was shown stays may store, and crash, too.
+            let mut narrowed = expected;
+            run.subject.narrow(&recovered, &mut narrowed);
+            journal.end(|expected| *expected = narrowed);
             run.subject.go_on(&recovered, &journal);
             journal.end(|_| {});
             // The hook knows the run, which may know the pool, which knows the recorder.
