@@ -4,16 +4,20 @@
 #![doc = include_str!("../../README.md")]
 
 mod model;
+mod oracle;
 mod place;
 mod random;
+mod stamp;
 
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
 pub use model::{Learned, Model, Shape};
+pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
 pub use place::{Place, check_space, written_until_full};
 pub use random::{Random, for_seeds};
+pub use stamp::{STAMPED_LEN_MIN, Stamp};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
