@@ -3,9 +3,11 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+mod ledger;
 mod model;
 mod oracle;
 mod place;
+mod process;
 mod random;
 mod stamp;
 
@@ -13,9 +15,11 @@ use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
+pub use ledger::{Event, Ledger};
 pub use model::{Learned, Model, Shape};
 pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
-pub use place::{Place, check_space, written_until_full};
+pub use place::{Place, check_space, test_folder, written_until_full};
+pub use process::{Heard, PART, Process, my_part};
 pub use random::{Random, for_seeds};
 pub use stamp::{STAMPED_LEN_MIN, Stamp};
 
