@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use crate::{Change, KeyNo, Outcome, Stamp};
 
@@ -62,17 +63,18 @@ pub enum Event {
 }
 
 /// The end of the pipe that events are written to.
-pub struct Ledger(File);
+#[derive(Clone)]
+pub struct Ledger(Arc<File>);
 
 impl Ledger {
     pub(crate) fn new(pipe: File) -> Self {
-        Self(pipe)
+        Self(Arc::new(pipe))
     }
 
     /// Tells the parent of `event`. Without a parent there is nothing left to do.
     pub fn note(&self, event: &Event) {
         let bytes = encode(event);
-        match (&self.0).write(&bytes) {
+        match (&*self.0).write(&bytes) {
             Ok(written) => assert_eq!(written, bytes.len(), "a short write is whole"),
             Err(error) => {
                 eprintln!("nobody reads the ledger: {error}");

@@ -111,6 +111,9 @@ impl Run {
             }
         }
         let status = self.hear_out(&mut process);
+        for event in &self.events {
+            assert!(!matches!(event, Event::Said(_)), "the process found a mistake: {event:?}");
+        }
         match status.signal() {
             Some(SIGKILL) => *self.killed.entry(plan.trigger).or_default() += 1,
             _ => {

@@ -11,13 +11,18 @@ use crate::plan::{KEYS, KEYSPACES, Plan, key_bytes, keyspace_of};
 
 /// Longer than the parent waits before it kills.
 const FOR_EVER: Duration = Duration::from_secs(600);
+/// So much is told of a mistake: it fits an event.
+const MISTAKE_LEN_MAX: usize = 500;
 /// A batch has up to so many changes.
 const BATCH_MAX: u64 = 8;
 
 pub(crate) fn work(plan: &Plan, path: &Path, ledger: &Ledger) {
-    // A thread that finds a mistake takes the process with it, and the parent sees it.
-    let report = std::panic::take_hook();
+    // A thread that finds a mistake takes the process with it. The parent is told first: its kill may
+    // come while the report is printed.
+    let (report, teller) = (std::panic::take_hook(), ledger.clone());
     std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.to_string();
+        teller.note(&Event::Said(text.chars().take(MISTAKE_LEN_MAX).collect()));
         report(panic);
         std::process::exit(101);
     }));
