@@ -62,8 +62,10 @@ impl Store {
             return Err(not_ours("its volume `log` is none of a database"));
         }
         let recovered = recovery::recover(&pool, &volume, pool_seed)?;
-        let Recovered { segments, names, keyspaces, next_id, clock, seqno, report } = recovered;
+        let Recovered { segments, surplus, names, keyspaces, next_id, clock, seqno, report } =
+            recovered;
         let space = Space::new(pool, volume, pool_seed, segments, clock);
+        surplus.into_iter().for_each(|no| space.note_dying(no));
         let lanes = lane_count(lanes, &space);
         Ok(Self {
             space,
