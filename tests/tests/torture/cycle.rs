@@ -82,7 +82,8 @@ impl Run {
         if self.events.contains(&Event::Closed) {
             assert!(was_clean, "it was closed, and is not clean");
         }
-        assert!(closing || acknowledged == 0 || !was_clean, "it was killed, and is clean");
+        let changed = found != self.holdings;
+        assert!(closing || !changed || !was_clean, "it was changed and killed, and is clean");
         self.acknowledged += acknowledged;
         self.holdings = found;
     }
