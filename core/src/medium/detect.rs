@@ -264,3 +264,22 @@ fn io_error(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Io { op, path: path.clone(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_between_opening_and_locking_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let old = File::create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let gone = Target::lock(&old, &path, Mode::ReadWrite).unwrap_err();
+        assert!(gone.to_string().contains("No such file"), "{gone}");
+        let new = File::create(&path).unwrap();
+        let replaced = Target::lock(&old, &path, Mode::ReadWrite).unwrap_err();
+        assert!(replaced.to_string().contains("replaced"), "{replaced}");
+        Target::lock(&new, &path, Mode::ReadWrite).unwrap();
+    }
+}
