@@ -88,7 +88,7 @@
 //! | the log | `segment`, `writer` (the end of one), `lane` (who appends), `table`, `space` (coming and going), `numbers`, `retired` |
 //! | writing | `stripes` (locks, clocks and the lock order), `commit` |
 //! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
-//! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes) |
+//! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes), `recovery::surplus` (what is there twice) |
 //! | not opening | `checkup` (all damage, by name) |
 //!
 //! Each opens with its invariants.
