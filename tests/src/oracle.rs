@@ -600,4 +600,84 @@ mod tests {
         history.contradicts(&[(1, 12)]);
         history.contradicts(&[(1, 11)]);
     }
+
+    /// Whether some order of operations leads from `now` to `found`: all of those left that were
+    /// acknowledged, and any of those under way.
+    fn some_order_leads(
+        history: &History,
+        left: &[usize],
+        now: &Holdings,
+        found: &Holdings,
+    ) -> bool {
+        let operations = &history.operations;
+        let is_needed = |no: &usize| operations[*no].outcome == Some(Outcome::Done);
+        if now == found && !left.iter().any(is_needed) {
+            return true;
+        }
+        left.iter().any(|next| {
+            let began = operations[*next].begin;
+            if left.iter().filter(|no| is_needed(no)).any(|no| operations[*no].end < began) {
+                return false;
+            }
+            let mut then = now.clone();
+            for (key, stamp) in &operations[*next].changes {
+                match stamp {
+                    Some(stamp) => then.insert(*key, *stamp),
+                    None => then.remove(key),
+                };
+            }
+            let rest: Vec<usize> = left.iter().copied().filter(|no| no != next).collect();
+            some_order_leads(history, &rest, &then, found)
+        })
+    }
+
+    #[test]
+    fn it_agrees_with_trying_every_order() {
+        let (mut explained, mut rejected) = (0, 0);
+        for seed in 0..3000 {
+            let random = &mut crate::Random::new(seed);
+            let mut history = over(&[(1, 100)]);
+            let mut values = vec![Vec::new(), vec![100], Vec::new()];
+            let mut open = Vec::new();
+            for _ in 0..2 + random.below(9) {
+                if open.is_empty() || (history.operations.len() < 5 && random.below(2) == 0) {
+                    let keys = random.pick(&[&[1][..], &[2], &[1, 2]]);
+                    let changes = keys.iter().map(|key| {
+                        let value = (history.operations.len() as u32 + 1) * 10 + u32::from(*key);
+                        let put = random.below(3) > 0;
+                        if put {
+                            values[usize::from(*key)].push(value);
+                        }
+                        (*key, put.then(|| stamp(value)))
+                    });
+                    let changes = changes.collect();
+                    open.push(history.begin(changes));
+                } else {
+                    let no = open.swap_remove(random.below(open.len() as u64) as usize);
+                    let outcome = random.pick(&[Outcome::Done, Outcome::Done, Outcome::Refused]);
+                    history.end(no, outcome);
+                }
+            }
+            let taking_part =
+                |no: &usize| history.operations[*no].outcome != Some(Outcome::Refused);
+            let all: Vec<usize> = (0..history.operations.len()).filter(taking_part).collect();
+            let choices = |key: usize| {
+                let values = values[key].iter().map(|value| Some(stamp(*value)));
+                std::iter::once(None).chain(values).collect::<Vec<_>>()
+            };
+            for (first, second) in choices(1)
+                .into_iter()
+                .flat_map(|first| choices(2).into_iter().map(move |second| (first, second)))
+            {
+                let pairs = [(1, first), (2, second)];
+                let found: Holdings =
+                    pairs.into_iter().filter_map(|(key, stamp)| Some((key, stamp?))).collect();
+                let expected = some_order_leads(&history, &all, &history.initial, &found);
+                let answer = history.explain(&found);
+                assert_eq!(answer.is_ok(), expected, "seed {seed}, {found:?}: {answer:?}");
+                *(if expected { &mut explained } else { &mut rejected }) += 1;
+            }
+        }
+        assert!(explained > 1000 && rejected > 1000, "{explained} explained, {rejected} rejected");
+    }
 }
