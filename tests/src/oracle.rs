@@ -637,7 +637,7 @@ mod tests {
         for seed in 0..3000 {
             let random = &mut crate::Random::new(seed);
             let mut history = over(&[(1, 100)]);
-            let mut values = vec![Vec::new(), vec![100], Vec::new()];
+            let mut values = [Vec::new(), vec![100], Vec::new()];
             let mut open = Vec::new();
             for _ in 0..2 + random.below(9) {
                 if open.is_empty() || (history.operations.len() < 5 && random.below(2) == 0) {
