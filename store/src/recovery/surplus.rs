@@ -24,14 +24,14 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Takes in the `places` of one record.
-    pub(super) fn take_in(&mut self, places: impl Iterator<Item = SegmentNo>) {
-        let mut places: Vec<SegmentNo> = places.collect();
-        places.sort_unstable();
-        places.dedup();
-        match places[..] {
-            [no] => _ = self.sole.insert(no),
-            _ => self.shared.push(places),
+    /// Takes in the `places` of one record, of which there is at least one, and hardly ever more.
+    pub(super) fn take_in(&mut self, mut places: impl Iterator<Item = SegmentNo>) {
+        let first = places.next().expect("a record is somewhere");
+        let mut others = places.filter(|no| *no != first).peekable();
+        if others.peek().is_none() {
+            self.sole.insert(first);
+        } else {
+            self.shared.push(std::iter::once(first).chain(others).collect());
         }
     }
 
