@@ -135,13 +135,16 @@ pub struct HugeUse {
 impl PoolShared {
     pub(crate) fn require_open(&self) -> Result<()> {
         // ORDERING: Acquire; pairs with the Release in `Pool::close`.
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.medium.require_own_process()
     }
 
     /// The right to change the pool; says on the medium that it is open, the first time.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Forked`], [`Error::Io`].
     pub(crate) fn require_writable(&self) -> Result<()> {
         self.medium.require_writable()?;
         self.require_open()?;
@@ -199,11 +202,18 @@ impl Pool {
         let exists = path.exists();
         let mut target =
             if exists { Target::open(path, Mode::ReadWrite)? } else { Target::create(path)? };
-        let created = Self::prepare(&mut target, options, exists)
-            .and_then(|len_bytes| Self::format(target, len_bytes, options));
+        let mut lock = None;
+        let fill = || {
+            // Outlives a failure: nobody else may make a pool of a file that is about to be removed.
+            lock = Some(target.share_lock()?);
+            let len_bytes = Self::prepare(&mut target, options, exists)?;
+            Self::format(target, len_bytes, options)
+        };
+        let created = fill();
         if created.is_err() && !exists {
             let _ = std::fs::remove_file(path);
         }
+        drop(lock);
         created
     }
 
@@ -261,9 +271,10 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Corrupt`] where a word of an extent map does not verify: the pool is not marked.
-    /// [`Error::Io`] where the medium reports that it failed.
+    /// [`Error::Forked`]; [`Error::Io`] where the medium reports that it failed.
     pub fn close_with(&self, owner_digest: u64) -> Result<()> {
         let shared = &self.0.shared;
+        shared.medium.require_own_process()?;
         let volumes = self.0.volumes.lock();
         // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
         if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
@@ -285,6 +296,16 @@ impl Pool {
                 record.map_digest = digests[&record.id];
             }
         })
+    }
+
+    /// An error in a process that was forked from the one that opened the pool: nothing of it is mapped
+    /// there. All calls that reach the medium say so by themselves, before they take a lock.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    #[inline]
+    pub fn require_own_process(&self) -> Result<()> {
+        self.0.shared.medium.require_own_process()
     }
 
     /// Whether the pool was opened without the right to change it.
@@ -431,8 +452,9 @@ impl Pool {
     /// All volumes, by id.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word of an extent map does not verify.
+    /// [`Error::Corrupt`] where a word of an extent map does not verify; [`Error::Forked`].
     pub fn volumes(&self) -> Result<Vec<VolumeStats>> {
+        self.require_own_process()?;
         let open = self.0.volumes.lock().clone();
         let mut stats = open.iter().map(|volume| volume.stats()).collect::<Result<Vec<_>>>()?;
         stats.sort_by_key(|stats| stats.id);
@@ -442,8 +464,9 @@ impl Pool {
     /// What each huge page of the pool is used for, in order.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word of an extent map does not verify.
+    /// [`Error::Corrupt`] where a word of an extent map does not verify; [`Error::Forked`].
     pub fn occupancy(&self) -> Result<Vec<HugeUse>> {
+        self.require_own_process()?;
         let free = self.0.shared.allocator.free_by_huge_page();
         let mut uses: Vec<HugeUse> = free
             .into_iter()

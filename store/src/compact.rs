@@ -2,8 +2,11 @@
 //!
 //! 1. A record is moved as it is, with its number. So at any crash the copies are equal, and which
 //!    one a recovery takes makes no difference.
-//! 2. Liveness is decided under the stripe of the key, and the stripe is held until the copy is
-//!    durable and published. So what is moved is live, and what was not moved is dead for good.
+//! 2. That a record lives is decided under the stripe of its key, and the stripe is held until the
+//!    copy is durable and published. That it is dead is decided without, once all records of the
+//!    segment are published: it is sealed, and whoever appended to it holds a stripe until then. Before
+//!    that, a record that nobody can find yet looks dead. So what is moved is live, and what was not
+//!    moved is dead for good.
 //! 3. A frame is verified before its records are moved: damage is never given a new checksum.
 //! 4. Frames are short: no writer waits longer than for one of them.
 
@@ -76,6 +79,7 @@ impl Store {
         victim: &Segment,
         tombstones: Tombstones,
     ) -> Result<Outcome> {
+        self.stripes.wait_for_writes();
         let bytes = victim.bytes();
         let mut at = HEAD_BYTES as usize;
         let mut moving = Moving::default();
@@ -105,7 +109,7 @@ impl Store {
         Ok(if done { Outcome::Empty } else { Outcome::NoRoom })
     }
 
-    /// `record`, if it looks as if it must be moved.
+    /// `record`, unless it is dead.
     fn candidate<'v>(
         &self,
         record: &Record<'v>,

@@ -62,8 +62,10 @@ impl Store {
             return Err(not_ours("its volume `log` is none of a database"));
         }
         let recovered = recovery::recover(&pool, &volume, pool_seed)?;
-        let Recovered { segments, names, keyspaces, next_id, clock, seqno, report } = recovered;
+        let Recovered { segments, surplus, names, keyspaces, next_id, clock, seqno, report } =
+            recovered;
         let space = Space::new(pool, volume, pool_seed, segments, clock);
+        surplus.into_iter().for_each(|no| space.note_dying(no));
         let lanes = lane_count(lanes, &space);
         Ok(Self {
             space,
@@ -91,14 +93,20 @@ impl Store {
     }
 
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::Forked`].
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        Ok(self.pool().require_own_process()?)
     }
 
+    /// Asked before any lock is taken: in a forked process nobody may be left to give it back.
+    ///
     /// # Errors
-    /// [`Error::ReadOnly`].
+    /// [`Error::ReadOnly`], [`Error::Forked`].
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.pool().require_own_process()?;
         if self.read_only {
             return Err(Error::ReadOnly { path: self.path.clone() });
         }
@@ -164,8 +172,9 @@ impl Store {
     /// Waits for writes that are under way, refuses later ones, and marks the pool clean.
     ///
     /// # Errors
-    /// [`Error::Closed`] the second time; [`Error::Io`].
+    /// [`Error::Closed`] the second time; [`Error::Forked`]; [`Error::Io`].
     pub(crate) fn close(&self) -> Result<()> {
+        self.pool().require_own_process()?;
         let mut reclaimer = self.reclaimer.lock();
         let _held = self.stripes.lock_all();
         if self.closed.swap(true, Ordering::Relaxed) {
@@ -184,7 +193,9 @@ impl Drop for Store {
     fn drop(&mut self) {
         // Otherwise a segment that was just taken out of the table would keep the pool locked
         // until some other thread moves the epoch on.
-        self.space.let_go();
+        if self.pool().require_own_process().is_ok() {
+            self.space.let_go();
+        }
     }
 }
 

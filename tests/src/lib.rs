@@ -4,17 +4,25 @@
 #![doc = include_str!("../../README.md")]
 
 pub mod crash;
+mod ledger;
 mod model;
+mod oracle;
 mod place;
+mod process;
 mod random;
+mod stamp;
 
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
+pub use ledger::{Event, Ledger};
 pub use model::{Learned, Model, Shape};
-pub use place::{Place, check_space, written_until_full};
+pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
+pub use place::{Place, check_space, test_folder, written_until_full};
+pub use process::{Heard, PART, Process, my_part};
 pub use random::{Random, for_seeds};
+pub use stamp::{STAMPED_LEN_MIN, Stamp};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;

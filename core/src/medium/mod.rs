@@ -221,6 +221,15 @@ impl Medium {
         &self.path
     }
 
+    /// An error in a process that was forked from the one that opened it, where it is not mapped.
+    #[inline]
+    pub(crate) fn require_own_process(&self) -> Result<()> {
+        match self.mapping.is_of_parent() {
+            false => Ok(()),
+            true => Err(Error::Forked { path: self.path.clone() }),
+        }
+    }
+
     /// An error unless bytes may be stored.
     pub(crate) fn require_writable(&self) -> Result<()> {
         match self.mode {
