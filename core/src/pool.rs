@@ -482,6 +482,11 @@ impl Pool {
         Ok(uses)
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn medium(&self) -> &Medium {
+        &self.0.shared.medium
+    }
+
     /// Free pages of each huge page. No lock is taken that is held over a fence, so a crash point may
     /// ask this of the pool that goes on.
     #[cfg(feature = "sim")]
