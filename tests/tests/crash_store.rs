@@ -55,7 +55,7 @@ fn crowded(seed: u64, budget: Budget) -> Result<Tally, Violation> {
         });
         // The first time that something is compacted is far from the start.
         for _ in 0..20 {
-            journal.aside(|| (0..100).for_each(|_| workload.anything()));
+            workload.aside(|workload| (0..100).for_each(|_| workload.anything()));
             (0..5).for_each(|_| workload.anything());
         }
         workload.reclaim();

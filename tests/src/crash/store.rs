@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use daxite::Database;
 use daxite::test_util::{CrashTest, Journal};
-use daxite::{Database, Options};
 
 use crate::{Contents, Random, check_space, contents};
 
@@ -107,11 +107,6 @@ impl<'a> StoreWorkload<'a> {
         Self { database, journal, shape, random, operation: first }
     }
 
-    /// Options under which small pools have more than one lane.
-    pub fn options() -> Options {
-        Options::new().lanes(2)
-    }
-
     fn value(&mut self) -> Vec<u8> {
         self.operation += 1;
         let (operation, len) = (self.operation, self.random.below(self.shape.value_max) as usize);
@@ -188,6 +183,12 @@ impl<'a> StoreWorkload<'a> {
     /// Gives dead space back.
     pub fn reclaim(&self) {
         self.step(|_| {}, || self.database.reclaim().unwrap());
+    }
+
+    /// What it takes to get to what is tested, without a crash in it.
+    pub fn aside(&mut self, act: impl FnOnce(&mut Self)) {
+        let journal = self.journal;
+        journal.aside(|| act(self));
     }
 
     /// Anything, at random.
