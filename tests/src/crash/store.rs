@@ -82,6 +82,8 @@ impl Shape {
     pub const SHORT: Self = Self { keys: 12, value_max: 100 };
     /// Values of up to half a segment.
     pub const LONG: Self = Self { keys: 12, value_max: 60_000 };
+    /// Values of up to a fifth of a segment of 2 MiB.
+    pub const HUGE: Self = Self { keys: 12, value_max: 400_000 };
     /// Many keys, values that together fill a small pool.
     pub const MANY: Self = Self { keys: 150, value_max: 3000 };
 }
