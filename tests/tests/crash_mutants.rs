@@ -13,8 +13,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use daxite_core::PAGE;
 use daxite_core::sim::{Act, Budget, Defect, Explorer, Journal, Site, Tally, Violation};
+use daxite_core::{LogicalRange, PAGE};
 use daxite_tests::crash::{
     Expected, Shape, StoreWorkload, UpgradeWhen, Volumes, VolumesExpected, VolumesWorkload,
     store_test,
@@ -46,6 +46,10 @@ struct Workload {
 }
 
 const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "each once",
+        run: |defect, budget| volumes(4 << 20, defect, budget, each_once),
+    },
     Workload { name: "pages", run: |defect, budget| volumes(4 << 20, defect, budget, anything) },
     Workload { name: "short records", run: short_records },
     Workload {
@@ -127,6 +131,21 @@ fn volumes(
         journal.aside(|| pool.close()).expect("memory does not fail");
     });
     (result, explorer.recorder().sites())
+}
+
+/// Everything that stores, alone, so that no later fence makes up for its own.
+fn each_once(workload: &mut VolumesWorkload<'_>) {
+    let volume = workload.create("v", 6 * PAGE);
+    workload.write(&volume, PAGE - 9, &[1; 3 * PAGE as usize]);
+    workload.zero(&volume, LogicalRange::new(PAGE + 100, 300));
+    workload.write(&volume, 4 * PAGE, &[2; 100]);
+    workload.punch(&volume, LogicalRange::new(PAGE + 10, PAGE));
+    workload.punch(&volume, LogicalRange::new(0, PAGE));
+    workload.set_len(&volume, 2 * PAGE + 50);
+    workload.set_len(&volume, 6 * PAGE);
+    workload.store_and_upgrade(&volume, 2 * PAGE, &[3; 100], UpgradeWhen::Dirty);
+    drop(volume);
+    workload.remove("v");
 }
 
 fn anything(workload: &mut VolumesWorkload<'_>) {

@@ -12,7 +12,7 @@ use daxite::test_util::{CrashTest, Journal};
 use crate::{Contents, Random, check_space, contents};
 
 /// Of so many states the structure of one is checked, too.
-const STRUCTURE_EVERY: u64 = 8;
+const STRUCTURE_EVERY: u64 = 32;
 
 /// What may be found in a store.
 #[derive(Clone, Default)]
