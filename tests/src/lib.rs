@@ -6,6 +6,7 @@
 pub mod crash;
 mod ledger;
 mod model;
+pub mod naive;
 mod oracle;
 mod place;
 mod process;

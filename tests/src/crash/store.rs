@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use daxite::Database;
 use daxite::test_util::{CrashTest, Journal};
 
-use crate::{Contents, Random, check_space, contents};
+use crate::{Contents, Random, check_space, contents, naive};
 
 /// Of so many states the structure of one is checked, too.
 const STRUCTURE_EVERY: u64 = 32;
@@ -52,6 +52,7 @@ pub fn store_test() -> CrashTest<Expected> {
         if states.fetch_add(1, Ordering::Relaxed).is_multiple_of(STRUCTURE_EVERY) {
             database.pool().check();
             check_space(database.pool());
+            naive::compare(&database.pool().image(), database)?;
         }
         Ok(())
     })
