@@ -218,9 +218,12 @@ impl<'i> Reader<'i> {
     }
 }
 
-/// The newest record of each key.
+/// A sequence number, and the value unless it is a tombstone.
+type Newest = (u64, Option<Vec<u8>>);
+
+/// The newest record of each keyspace and key.
 #[derive(Default)]
-struct Records(BTreeMap<(u32, Vec<u8>), (u64, Option<Vec<u8>>)>);
+struct Records(BTreeMap<(u32, Vec<u8>), Newest>);
 
 impl Records {
     fn take_frame(&mut self, frame: &[u8]) {
