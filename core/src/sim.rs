@@ -18,7 +18,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, ThreadId};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -26,6 +25,7 @@ use crate::error::Result;
 use crate::medium::Medium;
 use crate::persist::{load_image, load_word};
 use crate::pool::Pool;
+use crate::primitives::thread_number;
 use crate::units::{ByteRange, LINE, Offset, lines};
 
 /// Words in a line.
@@ -46,8 +46,8 @@ struct Shadow {
     floor: Vec<u8>,
     /// Stores since, by line. Only lines with at least one.
     lines: BTreeMap<u64, Vec<Store>>,
-    /// How many stores of a line a thread has flushed but not fenced.
-    flushed: HashMap<ThreadId, HashMap<u64, usize>>,
+    /// How many stores of a line a thread, by its number, has flushed but not fenced.
+    flushed: HashMap<usize, HashMap<u64, usize>>,
     fences: u64,
 }
 
@@ -120,7 +120,7 @@ impl Recorder {
         for line in lines(range) {
             shadow.catch_up(medium, line);
             let stores = shadow.lines.get(&line).map_or(0, Vec::len);
-            shadow.flushed.entry(thread::current().id()).or_default().insert(line, stores);
+            shadow.flushed.entry(thread_number()).or_default().insert(line, stores);
         }
     }
 
@@ -129,7 +129,7 @@ impl Recorder {
         self.crash_point();
         let mut shadow = self.shadow.lock();
         shadow.fences += 1;
-        let flushed = shadow.flushed.remove(&thread::current().id()).unwrap_or_default();
+        let flushed = shadow.flushed.remove(&thread_number()).unwrap_or_default();
         for (line, stores) in flushed {
             shadow.settle(line, stores);
         }

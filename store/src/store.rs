@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use daxite_core::primitives::atomic::{AtomicBool, Ordering};
+use daxite_core::primitives::{Mutex, cores};
 use daxite_core::{Pin, Pool, pin};
-use parking_lot::Mutex;
 
 use crate::Value;
 use crate::catalog::{Catalog, KeyspaceCore};
@@ -226,9 +226,8 @@ fn record<'s>(segment: &'s Segment, location: Location, key: &[u8]) -> Result<Re
 
 /// The number of lanes: as `asked`, else one per core, but few in a small pool.
 fn lane_count(asked: Option<usize>, space: &Space) -> u16 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let room = usize::try_from(space.segments_max() / SEGMENTS_PER_LANE).unwrap_or(usize::MAX);
-    let lanes = asked.unwrap_or(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
+    let lanes = asked.unwrap_or_else(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
     lanes as u16
 }
 

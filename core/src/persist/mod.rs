@@ -9,7 +9,9 @@
 //!    caller names it.
 //!
 //! On a page-cache medium flushing does nothing and the fence is an `msync` of the token's
-//! ranges, so a token always knows its range. Knows nothing of what the bytes mean.
+//! ranges, so a token always knows its range. To a model checker each call is a step, and a fence
+//! is two, so that others may see what is durable before anybody is told. Knows nothing of what the
+//! bytes mean.
 
 mod instructions;
 
@@ -17,6 +19,7 @@ use std::marker::PhantomData;
 
 use crate::error::Result;
 use crate::medium::{Medium, Persistence};
+use crate::primitives::step;
 use crate::units::{ByteRange, LINE, Offset, lines};
 
 pub use instructions::FlushInstruction;
@@ -102,6 +105,7 @@ impl Durable {
 ///
 /// The caller holds the lock of the structure that the word belongs to.
 pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Dirty {
+    step();
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
     instructions::store_word(word_address(medium, offset), word);
     #[cfg(feature = "sim")]
@@ -115,6 +119,7 @@ pub(crate) fn store_words(
     offset: Offset,
     words: impl Iterator<Item = u64>,
 ) -> Dirty {
+    step();
     let mut range = ByteRange::new(offset, 0);
     for word in words {
         let offset = range.end();
@@ -136,6 +141,7 @@ pub(crate) fn load_word(medium: &Medium, offset: Offset) -> u64 {
 /// The caller owns the bytes: a lock over a structure that no one reads meanwhile, or an
 /// [`crate::Appender`].
 pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flushed {
+    step();
     let range = ByteRange::new(offset, bytes.len() as u64);
     check_lines(medium, range);
     instructions::copy_lines(medium.address(offset), bytes);
@@ -146,6 +152,7 @@ pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flus
 
 /// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
 pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
+    step();
     check_lines(medium, range);
     instructions::zero_lines(medium.address(range.start), range.len_bytes);
     #[cfg(feature = "sim")]
@@ -160,6 +167,7 @@ pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flush
     check_lines(medium, from);
     check_lines(medium, range);
     assert!(from.end() <= to || range.end() <= from.start, "source and target overlap");
+    step();
     instructions::copy_lines_within(medium.address(to), medium.address(from.start), from.len_bytes);
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.flushed(medium, range));
@@ -170,6 +178,7 @@ pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flush
 pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
+    step();
     instructions::zero_bytes(medium.address(range.start), range.len_bytes);
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.stored_bulk(medium, range));
@@ -207,9 +216,11 @@ fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
     for token in flushed {
         assert_eq!(token.medium_id, medium.id(), "token of another medium");
     }
+    step();
     instructions::fence();
     #[cfg(feature = "sim")]
     record(medium, crate::sim::Recorder::fenced);
+    step();
     if medium.persistence() == Persistence::Msync {
         let ranges: Vec<ByteRange> = flushed.iter().map(|token| token.range).collect();
         medium.sync_to_file(&ranges)?;
@@ -240,6 +251,7 @@ fn write_back(medium: &Medium, range: ByteRange) {
         // tested on tmpfs is what runs on persistent memory.
         Persistence::CacheFlush | Persistence::Volatile => {
             assert!(range.end().0 <= medium.len_bytes(), "flush past the medium");
+            step();
             for line in lines(range) {
                 instructions::flush(medium.instruction(), medium.address(Offset(line * LINE)));
             }

@@ -22,6 +22,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use daxite_core::primitives::{cores, thread};
 use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Severity, Volume};
 
 use crate::SeqNo;
@@ -278,8 +279,7 @@ fn in_parallel<T: Send, R: Send>(
     items: Vec<T>,
     act: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = items.len().div_ceil(cores).max(1);
+    let share = items.len().div_ceil(cores()).max(1);
     let mut items = items.into_iter();
     let shares: Vec<Vec<T>> = std::iter::from_fn(|| {
         let share: Vec<T> = items.by_ref().take(share).collect();
@@ -287,7 +287,7 @@ fn in_parallel<T: Send, R: Send>(
     })
     .collect();
     let act = &act;
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let threads: Vec<_> = shares
             .into_iter()
             .map(|share| {
