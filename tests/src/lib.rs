@@ -3,6 +3,7 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+mod history;
 mod model;
 mod place;
 mod random;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
+pub use history::{Call, Content, Effect, History, Met, Register};
 pub use model::{Learned, Model, Shape};
 pub use place::{Place, check_space, written_until_full};
 pub use random::{Random, for_seeds};
