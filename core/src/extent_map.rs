@@ -24,7 +24,6 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use crate::allocator::{Allocator, Goal, Reserved};
@@ -33,6 +32,7 @@ use crate::medium::Medium;
 use crate::persist::{
     fence, fence_all, flush_range, load_word, store_lines, store_word, store_words,
 };
+use crate::primitives::coarse::{Mutex, MutexGuard};
 use crate::set_once::SetOnceArray;
 use crate::units::{
     ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
