@@ -29,13 +29,11 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
-use crate::persist::{
-    fence, fence_all, flush_range, load_word, store_lines, store_word, store_words,
-};
+use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::primitives::coarse::{Mutex, MutexGuard};
 use crate::set_once::SetOnceArray;
 use crate::units::{
-    ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -475,17 +473,6 @@ impl ExtentMap {
         Ok(digest.finish())
     }
 
-    /// Persists `tables`, all that the map has, again. What is visible in a pool that was not closed may
-    /// be there only in caches that the power would take along: a killed process stored it. Nothing may
-    /// be acknowledged under such words, and no page be reused by them.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub(crate) fn persist_tables(&self, tables: &[PageNo]) -> Result<()> {
-        let pages = tables.iter().map(|table| ByteRange::new(table.offset(), PAGE));
-        fence_all(&self.medium, pages.map(|page| flush_range(&self.medium, page)).collect())
-    }
-
     /// Frees every page of the map. The caller made sure that nothing on the medium names it.
     ///
     /// # Errors
@@ -681,10 +668,9 @@ impl ExtentMap {
 
     /// 16 bits over everything that the word belongs to.
     fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
-        let mut bytes = [0; 20];
-        bytes[..4].copy_from_slice(&level.to_le_bytes());
-        bytes[4..12].copy_from_slice(&index.to_le_bytes());
-        bytes[12..].copy_from_slice(&payload.to_le_bytes());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&(u64::from(level) | index << 8).to_le_bytes());
+        bytes[8..].copy_from_slice(&payload.to_le_bytes());
         xxh3_64_with_seed(&bytes, self.seed) >> 48
     }
 }

@@ -27,11 +27,11 @@ use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
 };
 use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
-use crate::persist::{Durable, FlushInstruction, Flushed, fence};
+use crate::persist::{Durable, FlushInstruction, Flushed, fence, fence_all, flush_range};
 use crate::primitives::coarse::Mutex;
 use crate::resize::check_len;
 use crate::superblock::{self, POOL_BYTES_MIN};
-use crate::units::{ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
+use crate::units::{ByteRange, ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
 use crate::volume::{Volume, VolumeShared};
 
 /// What volumes need of their pool.
@@ -481,6 +481,11 @@ impl Pool {
         Ok(uses)
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn medium(&self) -> &Medium {
+        &self.0.shared.medium
+    }
+
     /// Free pages of each huge page. No lock is taken that is held over a fence, so a crash point may
     /// ask this of the pool that goes on.
     #[cfg(feature = "sim")]
@@ -583,12 +588,14 @@ impl Pool {
             .collect::<Result<Vec<_>>>()?;
         shared.allocator.check();
         if shared.medium.mode() == Mode::ReadWrite {
-            if !was_clean {
-                loaded.iter().try_for_each(|(volume, tables)| volume.map.persist_tables(tables))?;
-            }
             // Also if it was closed: the process may have been killed between the store of that mark
             // and its fence, and then the next version would go over the only durable copy.
-            superblock::persist(&shared.medium)?;
+            let mut visible = superblock::copies().to_vec();
+            if !was_clean {
+                let tables = loaded.iter().flat_map(|(_, tables)| tables);
+                visible.extend(tables.map(|table| ByteRange::new(table.offset(), PAGE)));
+            }
+            persist_again(&shared.medium, &visible)?;
         }
         let open = loaded.into_iter().map(|(volume, _)| Arc::new(volume)).collect();
         let (volumes, owner_digest) = (Mutex::new(open), superblock.owner_digest);
@@ -653,6 +660,16 @@ impl VolumeShared {
             Ok(())
         })
     }
+}
+
+/// Persists `ranges` as they stand. What is visible in a pool that was not closed may be there only in
+/// caches that the power would take along: a killed process stored it. Nothing may be acknowledged
+/// under such words, and no page be reused by them.
+///
+/// # Errors
+/// [`Error::Io`] as the medium reports it.
+fn persist_again(medium: &Medium, ranges: &[ByteRange]) -> Result<()> {
+    fence_all(medium, ranges.iter().map(|&range| flush_range(medium, range)).collect())
 }
 
 fn require_dax(medium: &Medium, required: bool) -> Result<()> {

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod history;
 mod ledger;
 mod model;
+pub mod naive;
 mod oracle;
 mod place;
 mod process;

@@ -9,7 +9,7 @@
 use daxite_core::sim::{Budget, Explorer, Journal, Tally, Violation};
 use daxite_core::{HUGE, LogicalRange, PAGE, Pool, Volume};
 use daxite_tests::crash::{
-    UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload, explore_seeds,
+    Seeds, UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload, explore_seeds,
 };
 
 /// What the counters of the pool must say at the end.
@@ -19,7 +19,7 @@ type Counted = fn(&Pool);
 fn explore(
     name: &str,
     pool_bytes: u64,
-    seeds: u64,
+    seeds: Seeds,
     counted: Counted,
     act: impl Fn(&mut VolumesWorkload<'_>) + Sync,
 ) -> Tally {
@@ -39,7 +39,7 @@ fn explore_upgrades(
     counted: Counted,
     act: impl Fn(&mut VolumesWorkload<'_>, &Volume) + Sync,
 ) {
-    let tally = explore("upgrades", 16 << 20, 1, counted, |workload| {
+    let tally = explore("upgrades", 16 << 20, Seeds::Few(1), counted, |workload| {
         let grown = workload.volume_of_pages(holes);
         act(workload, &grown);
     });
@@ -94,7 +94,7 @@ fn a_volume_is_cut_and_grows_over_a_crash_anywhere() {
         let tally = explore(
             "cuts",
             pool_bytes,
-            1,
+            Seeds::Few(1),
             |_| {},
             |workload| {
                 let volume = workload.create("v", VOLUME_BYTES_MAX);
@@ -115,7 +115,7 @@ fn a_pool_of_pages_survives_a_crash_anywhere() {
     let tally = explore(
         "pages",
         4 << 20,
-        2,
+        Seeds::Random { seeds: 2, one_in: 1 },
         |_| {},
         |workload| {
             (0..40).for_each(|_| workload.one_operation());
@@ -127,8 +127,14 @@ fn a_pool_of_pages_survives_a_crash_anywhere() {
 #[test]
 fn a_pool_with_huge_pages_survives_a_crash_anywhere() {
     let has_huge = |pool: &Pool| assert!(pool.fault_counts().allocated_huge > 0);
-    let tally = explore("huge pages", 16 << 20, 1, has_huge, |workload| {
-        (0..60).for_each(|_| workload.one_operation());
-    });
+    let tally = explore(
+        "huge pages",
+        16 << 20,
+        Seeds::Random { seeds: 1, one_in: 1 },
+        has_huge,
+        |workload| {
+            (0..60).for_each(|_| workload.one_operation());
+        },
+    );
     assert!(tally.states > 100 && tally.kills > 10, "{tally}");
 }

@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -115,6 +115,8 @@ pub(super) fn words_of(panic: &(dyn Any + Send)) -> String {
 pub(crate) struct Trial {
     /// A bit for each line that is open and not decided.
     undecided: Bits,
+    /// How many they are; most states decide all of them early.
+    undecided_lines: AtomicUsize,
     /// A bit for each line that may not be as in the ground any more.
     changed: Bits,
     decider: Mutex<Decider>,
@@ -130,9 +132,10 @@ impl Trial {
     fn new(len_bytes: u64, open: &Arc<OpenLines>, strategy: Strategy) -> Self {
         let undecided = Bits::new(len_bytes / LINE);
         open.keys().for_each(|&line| undecided.set(line));
+        let undecided_lines = AtomicUsize::new(open.len());
         let decider = Decider { open: Arc::clone(open), strategy, decisions: Vec::new() };
         let changed = Bits::new(len_bytes / LINE);
-        Self { undecided, changed, decider: Mutex::new(decider) }
+        Self { undecided, undecided_lines, changed, decider: Mutex::new(decider) }
     }
 
     fn note(&self, line: u64) {
@@ -140,7 +143,12 @@ impl Trial {
     }
 
     /// Somebody is about to look at `range`.
+    #[inline]
     pub(crate) fn before_read(&self, medium: &Medium, range: ByteRange, at: Option<&Recorder>) {
+        // ORDERING: Relaxed; whoever decided a line has seen it.
+        if self.undecided_lines.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         for line in lines(range) {
             if self.undecided.has(line) {
                 self.decide(medium, line, at);
@@ -160,6 +168,7 @@ impl Trial {
         if !self.undecided.clear(line) {
             return;
         }
+        self.undecided_lines.fetch_sub(1, Ordering::Relaxed);
         let Decider { open, strategy, decisions } = &mut *decider;
         let stores = &open[&line];
         let ways = Left::count(stores);
@@ -177,6 +186,7 @@ impl Trial {
     /// Takes all lines that changed from `ground` again. Answers what was decided.
     fn end(&self, medium: &Medium, ground: &Ground) -> Vec<Decision> {
         self.undecided.clear_all();
+        self.undecided_lines.store(0, Ordering::Relaxed);
         self.changed.take_each(|line| load_line(medium, line, &ground.line(line)));
         let mut decider = self.decider.lock();
         decider.open = Arc::default();

@@ -26,16 +26,35 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
 }
 
-/// Explores seed after seed on all cores: `seeds` of them, or for [`crash_seconds`]. The sum of it.
+/// Which seeds of a workload are explored.
+#[derive(Clone, Copy)]
+pub enum Seeds {
+    /// So many, whatever time is given: another seed makes little difference.
+    Few(u64),
+    /// As many as can be in the time that [`crash_seconds`] gives, or so many without it.
+    Random {
+        /// How many without a time.
+        seeds: u64,
+        /// Of so many moments one is looked at then.
+        one_in: u64,
+    },
+}
+
+/// Explores seed after seed on all cores. The sum of it.
 ///
 /// # Panics
 /// With the first violation.
 pub fn explore_seeds(
     name: &str,
-    seeds: u64,
+    seeds: Seeds,
     explore: impl Fn(u64, Budget) -> Result<Tally, Violation> + Sync,
 ) -> Tally {
-    let until = crash_seconds().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let time = crash_seconds().map(Duration::from_secs);
+    let (seeds, one_in, until) = match (seeds, time) {
+        (Seeds::Few(seeds), _) => (seeds, 1, None),
+        (Seeds::Random { seeds, one_in }, None) => (seeds, one_in, None),
+        (Seeds::Random { .. }, Some(time)) => (u64::MAX, 3, Some(Instant::now() + time)),
+    };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let first = crash_seed();
     let total = std::thread::scope(|scope| {
@@ -45,14 +64,11 @@ pub fn explore_seeds(
                 scope.spawn(move || {
                     let mut total = Tally::default();
                     for nth in (core..).step_by(cores as usize) {
-                        let is_over = match until {
-                            Some(until) => Instant::now() > until,
-                            None => nth >= seeds,
-                        };
-                        if is_over {
+                        if nth >= seeds || until.is_some_and(|until| Instant::now() > until) {
                             break;
                         }
-                        let tally = explore(first + nth, Budget { until, ..Budget::default() });
+                        let budget = Budget { one_in, until, ..Budget::default() };
+                        let tally = explore(first + nth, budget);
                         total += tally.unwrap_or_else(|violation| panic!("{violation}"));
                     }
                     total

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use daxite::Database;
 use daxite::test_util::{CrashTest, Journal};
-use daxite::{Database, Options};
 
-use crate::{Contents, Random, check_space, contents};
+use crate::{Contents, Random, check_space, contents, naive};
 
 /// Of so many states the structure of one is checked, too.
-const STRUCTURE_EVERY: u64 = 8;
+const STRUCTURE_EVERY: u64 = 32;
 
 /// What may be found in a store.
 #[derive(Clone, Default)]
@@ -52,6 +52,7 @@ pub fn store_test() -> CrashTest<Expected> {
         if states.fetch_add(1, Ordering::Relaxed).is_multiple_of(STRUCTURE_EVERY) {
             database.pool().check();
             check_space(database.pool());
+            naive::compare(&database.pool().image(), database)?;
         }
         Ok(())
     })
@@ -82,6 +83,8 @@ impl Shape {
     pub const SHORT: Self = Self { keys: 12, value_max: 100 };
     /// Values of up to half a segment.
     pub const LONG: Self = Self { keys: 12, value_max: 60_000 };
+    /// Values of up to a fifth of a segment of 2 MiB.
+    pub const HUGE: Self = Self { keys: 12, value_max: 400_000 };
     /// Many keys, values that together fill a small pool.
     pub const MANY: Self = Self { keys: 150, value_max: 3000 };
 }
@@ -105,11 +108,6 @@ impl<'a> StoreWorkload<'a> {
     ) -> Self {
         let random = Random::new(journal.seed() ^ first);
         Self { database, journal, shape, random, operation: first }
-    }
-
-    /// Options under which small pools have more than one lane.
-    pub fn options() -> Options {
-        Options::new().lanes(2)
     }
 
     fn value(&mut self) -> Vec<u8> {
@@ -188,6 +186,12 @@ impl<'a> StoreWorkload<'a> {
     /// Gives dead space back.
     pub fn reclaim(&self) {
         self.step(|_| {}, || self.database.reclaim().unwrap());
+    }
+
+    /// What it takes to get to what is tested, without a crash in it.
+    pub fn aside(&mut self, act: impl FnOnce(&mut Self)) {
+        let journal = self.journal;
+        journal.aside(|| act(self));
     }
 
     /// Anything, at random.
