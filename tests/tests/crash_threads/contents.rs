@@ -12,8 +12,8 @@ pub(crate) const DROPPED: Register = Register(KEYS);
 const KEYSPACE: &str = "shared";
 const FILLER: &str = "filler";
 const FILLER_BYTES: usize = 5000;
-/// What is free of a pool that is nearly full, above the reserve: two or three segments.
-const FREE_BYTES: u64 = 48 << 10;
+/// What is free of a pool that is nearly full, above the reserve: about a segment.
+const FREE_BYTES: u64 = 24 << 10;
 
 /// How long values are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,15 +75,17 @@ pub(crate) fn fill(database: &Database, size: Size) {
         shared.insert(key(Register(register)), size.value(number)).expect("room");
     };
     let fill = |name: &str| filler.insert(name, vec![0xf1; FILLER_BYTES]).expect("room");
+    // About a segment.
+    let die = || (0..5).for_each(|_| fill("dead"));
     put(0, 1);
     put(2, 2);
-    fill("dead");
+    die();
     put(1, 3);
     fill("alive");
     put(2, 4);
-    fill("dead");
+    die();
     shared.remove(key(Register(2))).expect("room");
-    fill("dead");
+    die();
     put(1, 5);
     if size == Size::Long {
         let is_roomy = || {

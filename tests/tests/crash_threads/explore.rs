@@ -84,7 +84,7 @@ fn play(scenario: &Scenario, start: &Start) {
     let history = History::new(start.contents.clone());
     let log = Arc::new(Mutex::new(Log { history, next: FIRST_NUMBER }));
     let crash = Arc::new(Mutex::new(None));
-    stop_at(&recorder, thread_rng().gen_range(0..scenario.moments), &log, &crash);
+    stop_at(thread_rng().gen_range(0..scenario.moments), &recorder, &log, &crash);
     let client = Client::new(database.clone(), scenario.size, &log, &recorder);
     let begin = |act: fn(&Client)| {
         let client = client.clone();
@@ -93,13 +93,18 @@ fn play(scenario: &Scenario, start: &Start) {
     let threads: Vec<_> = scenario.threads.iter().copied().map(begin).collect();
     threads.into_iter().for_each(|thread| thread.join().expect("no thread panicked"));
     (0..KEYS).map(Register).for_each(|register| client.read(register));
+    if crash.lock().expect("they ended").is_none() {
+        stop_at(0, &recorder, &log, &crash);
+        recorder.crash_point();
+    }
+    recorder.on_fence(|_| {});
     log.lock().expect("they ended").history.explain().unwrap_or_else(|error| panic!("{error}"));
-    let crash = crash.lock().expect("they ended").take();
-    crash.into_iter().for_each(|crash: Crash| crash.play(scenario.size));
+    let crash = crash.lock().expect("they ended").take().expect("there is an end");
+    crash.play(scenario.size);
 }
 
 /// Keeps what a crash at the moment `at` would leave.
-fn stop_at(recorder: &Recorder, at: u64, log: &Arc<Mutex<Log>>, crash: &Arc<Mutex<Option<Crash>>>) {
+fn stop_at(at: u64, recorder: &Recorder, log: &Arc<Mutex<Log>>, crash: &Arc<Mutex<Option<Crash>>>) {
     let (log, crash) = (Arc::clone(log), Arc::clone(crash));
     let (seed, moments) = (thread_rng().r#gen(), Mutex::new(0));
     recorder.on_fence(move |point| {

@@ -87,41 +87,47 @@ fn holds(client: &Client) {
 #[test]
 fn puts_beside_reads() {
     let threads: Threads = vec![some_puts, some_puts, some_reads];
-    explore(Scenario { size: Size::Short, moments: 40, threads });
+    explore(Scenario { size: Size::Short, moments: 28, threads });
 }
 
 #[test]
 fn removals_beside_reclaim() {
     let threads: Threads = vec![puts_and_removals, puts_and_removals, reclaims];
-    explore(Scenario { size: Size::Short, moments: 60, threads });
+    explore(Scenario { size: Size::Short, moments: 38, threads });
 }
 
 #[test]
 fn batches_beside_reads() {
     let threads: Threads = vec![batches, batches, reads_of_all, some_puts];
-    explore(Scenario { size: Size::Short, moments: 40, threads });
+    explore(Scenario { size: Size::Short, moments: 28, threads });
 }
 
 #[test]
 fn a_counter() {
     let threads: Threads = vec![counts, counts, counts];
-    explore(Scenario { size: Size::Short, moments: 40, threads });
+    explore(Scenario { size: Size::Short, moments: 28, threads });
 }
 
 #[test]
 fn a_keyspace_dropped_beside_puts() {
     let threads: Threads = vec![drops, some_puts, puts_and_removals];
-    explore(Scenario { size: Size::Short, moments: 40, threads });
+    explore(Scenario { size: Size::Short, moments: 26, threads });
 }
 
 #[test]
 fn a_keyspace_cleared_beside_batches() {
     let threads: Threads = vec![clears, batches, reads_of_all];
-    explore(Scenario { size: Size::Short, moments: 40, threads });
+    explore(Scenario { size: Size::Short, moments: 24, threads });
 }
 
 #[test]
-fn segments_that_fill_and_come_back_beside_readers() {
+fn a_full_pool_beside_readers() {
+    let threads: Threads = vec![some_puts, puts_and_removals, holds];
+    explore(Scenario { size: Size::Long, moments: 60, threads });
+}
+
+#[test]
+fn segments_that_come_back_beside_readers() {
     let threads: Threads = vec![some_puts, puts_and_removals, holds, reclaims];
-    explore(Scenario { size: Size::Long, moments: 100, threads });
+    explore(Scenario { size: Size::Long, moments: 165, threads });
 }
