@@ -23,8 +23,9 @@ use crate::stripes::Stripes;
 
 /// The name of the volume that holds the log.
 pub(crate) const LOG_VOLUME: &str = "log";
-/// Its logical length: what a volume can have. It is sparse.
-const LOG_BYTES: u64 = 1 << 48;
+/// Its logical length: what a volume can have. It is sparse. A model checker's huge pages are small,
+/// and it opens many stores.
+pub(crate) const LOG_BYTES: u64 = if cfg!(shuttle) { 1 << 24 } else { 1 << 48 };
 /// A lane for so many segments of the pool, so that open ones don't fill a small pool.
 const SEGMENTS_PER_LANE: u64 = 16;
 

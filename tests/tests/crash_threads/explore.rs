@@ -64,7 +64,7 @@ fn seed() -> u64 {
 
 fn start(size: Size) -> Start {
     let recorder = Arc::new(Recorder::default());
-    let pool = Pool::recorded(POOL_BYTES, &recorder).expect("memory");
+    let pool = Pool::recorded(size.pool_bytes(), &recorder).expect("memory");
     let database = open(pool).expect("room for a log");
     fill(&database, size);
     let contents = registers(&database, size).expect("nothing happened yet");
@@ -78,7 +78,7 @@ fn play(scenario: &Scenario, start: &Start) {
         let database = open(pool.expect("a pool")).expect("a store");
         let history = History::new(start.contents.clone());
         let log = Arc::new(Mutex::new(Log { history, next: FIRST_NUMBER }));
-        stop_at(recorder, thread_rng().gen_range(0..scenario.moments), &log, &crash);
+        stop_at(thread_rng().gen_range(0..scenario.moments), recorder, &log, &crash);
         let client = Client::new(database, scenario.size, &log, recorder);
         let begin = |act: fn(&Client)| {
             let client = client.clone();
@@ -87,10 +87,15 @@ fn play(scenario: &Scenario, start: &Start) {
         let threads: Vec<_> = scenario.threads.iter().copied().map(begin).collect();
         threads.into_iter().for_each(|thread| thread.join().expect("no thread panicked"));
         (0..KEYS).map(Register).for_each(|register| client.read(register));
+        if crash.lock().expect("they ended").is_none() {
+            stop_at(0, recorder, &log, &crash);
+            recorder.crash_point();
+        }
+        recorder.on_fence(|_| {});
         log.lock().expect("they ended").history.explain().unwrap_or_else(|error| panic!("{error}"));
     });
-    let crash = crash.lock().expect("they ended").take();
-    crash.into_iter().for_each(|crash: Crash| crash.play(scenario.size));
+    let crash: Option<Crash> = crash.lock().expect("they ended").take();
+    crash.expect("there is an end").play(scenario.size);
 }
 
 /// Keeps what a crash at the moment `at` would leave.
