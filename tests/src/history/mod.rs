@@ -8,6 +8,9 @@
 //!    registers change one after the other; but once one of them was seen, a crash leaves all.
 //! 3. What is found after a crash is what the operations that happened have left, in such an order.
 //!
+//! `oracle.rs` judges long histories by less; this one tries all orders of a short one, and answers of reads
+//! and refusals count.
+//!
 //! So a value that a read answered before a crash is not lost: the read has happened, and before it
 //! the write.
 

@@ -55,7 +55,7 @@ fn run(scheduler: Box<dyn Scheduler + Send>, scenario: &Scenario, start: &Arc<St
 
 /// How many schedules of each kind.
 fn iterations() -> usize {
-    std::env::var("DAXITE_MIXES").map_or(200, |text| text.parse().expect("a number"))
+    std::env::var("DAXITE_MIXES").map_or(100, |text| text.parse().expect("a number"))
 }
 
 fn seed() -> u64 {

@@ -4,9 +4,8 @@
 //!
 //! Method: two to four threads at a store in a recorded pool, scheduled by shuttle: any other thread
 //! may run before each step of a lock or an atomic, and before each store, write-back and fence. Each
-//! schedule draws one moment, in front of a fence or at the return of an operation; the images that
-//! a crash could leave there are opened afterwards, each by a thread of its own, and
-//! `tests/src/history/` decides.
+//! schedule draws one moment, in front of a fence or at the return of an operation; states that a
+//! crash could leave there are opened afterwards, by one thread, and `tests/src/history/` decides.
 //!
 //! Only under `--cfg shuttle`. A failure prints a schedule; `DAXITE_SCHEDULE` runs it again.
 //! `DAXITE_MIXES` says how many schedules, `DAXITE_MIX_SEED` where they begin: see docs/TESTING.md.
