@@ -10,9 +10,8 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crossbeam_epoch::Guard;
-
 use crate::primitives::atomic::{AtomicPtr, Ordering};
+use crate::primitives::epoch::{self, Guard};
 
 /// Keeps everything alive that could be loaded while it lives. Cheap; hold it for one operation,
 /// since space comes back only when no old pin is left.
@@ -32,7 +31,7 @@ pub struct Pin {
 /// assert_eq!(*seven, 7);
 /// ```
 pub fn pin() -> Pin {
-    Pin { guard: crossbeam_epoch::pin() }
+    Pin { guard: epoch::pin() }
 }
 
 impl Pin {
@@ -110,7 +109,7 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
 
     #[cfg(not(loom))]
     fn retire(&self, old: Retired<T>) {
-        let guard = crossbeam_epoch::pin();
+        let guard = epoch::pin();
         // SAFETY: the swap of the caller made it the only one to retire `old`; readers that saw it are
         // pinned, and the closure runs after their pins are gone. `T` is `Send`, so any thread
         // may drop it.

@@ -24,13 +24,13 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::primitives::coarse::{Mutex, MutexGuard};
 use crate::set_once::SetOnceArray;
 use crate::units::{
     ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,

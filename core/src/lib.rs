@@ -42,7 +42,8 @@
 mod error;
 mod units;
 
-mod primitives;
+#[doc(hidden)]
+pub mod primitives;
 
 mod layout;
 mod medium;

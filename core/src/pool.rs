@@ -16,8 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-
 use crate::allocator::{Allocator, Space};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
@@ -30,6 +28,7 @@ use crate::layout::{
 };
 use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
 use crate::persist::{Durable, FlushInstruction, Flushed, fence, fence_all, flush_range};
+use crate::primitives::coarse::Mutex;
 use crate::resize::check_len;
 use crate::superblock::{self, POOL_BYTES_MIN};
 use crate::units::{ByteRange, ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};

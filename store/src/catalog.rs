@@ -9,9 +9,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use daxite_core::primitives::atomic::{AtomicBool, AtomicU32, Ordering};
+use daxite_core::primitives::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
 use crate::index::Index;

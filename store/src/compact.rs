@@ -26,8 +26,9 @@ use crate::segment::{Segment, Tally};
 use crate::space::Purpose;
 use crate::store::Store;
 
-/// The longest frame of several records, in bytes: microseconds to copy.
-const FRAME_BYTES_MAX: usize = 64 << 10;
+/// The longest frame of several records, in bytes: microseconds to copy. Fits a segment, which to a
+/// model checker is short.
+const FRAME_BYTES_MAX: usize = if cfg!(shuttle) { 4 << 10 } else { 64 << 10 };
 /// Room at the end of a segment that is worth a short frame. What is left unused is lost, and a
 /// segment that is emptied may have little to give.
 const ROOM_BYTES_MIN: usize = 256;

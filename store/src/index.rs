@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use parking_lot::RwLock;
+use daxite_core::primitives::RwLock;
 
 use crate::location::Location;
 use crate::range::Bounds;

@@ -7,10 +7,7 @@
 //!    stays usable for shorter frames.
 //! 4. Puts do not go into a segment that was opened out of the reserve while space is short.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::{Mutex, MutexGuard};
+use daxite_core::primitives::{Mutex, MutexGuard, thread_number};
 
 use crate::SeqNo;
 use crate::error::Result;
@@ -148,7 +145,7 @@ impl Lanes {
 
     /// A lane for this thread: its own if nobody is in it, else any that is free, else its own.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Lane> {
-        let home = home() % self.lanes.len();
+        let home = thread_number() % self.lanes.len();
         let (before, from_home) = self.lanes.split_at(home);
         from_home
             .iter()
@@ -169,13 +166,4 @@ impl Lanes {
         }
         result
     }
-}
-
-/// A number for the current thread, so that each starts at another lane.
-fn home() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static HOME: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
-    }
-    HOME.get()
 }

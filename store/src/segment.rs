@@ -11,9 +11,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytemuck::{bytes_of, pod_read_unaligned};
+use daxite_core::primitives::atomic::{AtomicU8, AtomicU64, Ordering};
 use daxite_core::{Extent, ExtentSize, HUGE, LogicalRange, PAGE, SlotNo};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

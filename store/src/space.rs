@@ -13,11 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use daxite_core::primitives::atomic::{AtomicU64, Ordering};
+use daxite_core::primitives::{Mutex, Patience, thread};
 use daxite_core::{PAGE, PAGES_PER_HUGE, Pool, Volume, pin};
-use parking_lot::Mutex;
 
 use crate::SeqNo;
 use crate::error::Result;
@@ -242,9 +242,9 @@ impl Space {
     /// # Errors
     /// What the volume answers.
     pub(crate) fn sweep_lingering(&self, enough: impl Fn() -> bool) -> Result<()> {
-        let started = Instant::now();
-        while started.elapsed() < LINGER && !enough() && !self.state.lock().retired.is_empty() {
-            std::thread::sleep(Duration::from_micros(200));
+        let mut patience = Patience::new(LINGER);
+        while !patience.is_over() && !enough() && !self.state.lock().retired.is_empty() {
+            thread::sleep(Duration::from_micros(200));
             self.sweep()?;
         }
         Ok(())
@@ -257,21 +257,21 @@ impl Space {
 
     /// Calls `done` again and again, until it says so, fails, or nobody is left to wait for.
     fn wait_for_readers(&self, done: impl Fn(&mut Inner) -> Result<bool>) -> Result<()> {
-        let started = Instant::now();
+        let mut patience = Patience::new(PATIENCE);
         for attempt in 0.. {
             let mut state = self.state.lock();
             if done(&mut state)? || !state.retired.may_be_seen() {
                 return Ok(());
             }
             drop(state);
-            if started.elapsed() > PATIENCE {
+            if patience.is_over() {
                 return Ok(());
             }
             pin().flush();
             if attempt < SPINS {
-                std::thread::yield_now();
+                thread::yield_now();
             } else {
-                std::thread::sleep(Duration::from_micros(50));
+                thread::sleep(Duration::from_micros(50));
             }
         }
         Ok(())

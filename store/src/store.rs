@@ -1,11 +1,11 @@
 //! The parts of an open database, which all handles share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use daxite_core::primitives::atomic::{AtomicBool, Ordering};
+use daxite_core::primitives::{Mutex, cores};
 use daxite_core::{Pin, Pool, pin};
-use parking_lot::Mutex;
 
 use crate::Value;
 use crate::catalog::{Catalog, KeyspaceCore};
@@ -23,8 +23,9 @@ use crate::stripes::Stripes;
 
 /// The name of the volume that holds the log.
 pub(crate) const LOG_VOLUME: &str = "log";
-/// Its logical length: what a volume can have. It is sparse.
-const LOG_BYTES: u64 = 1 << 48;
+/// Its logical length: what a volume can have. It is sparse. A model checker's huge pages are small,
+/// and it opens many stores.
+pub(crate) const LOG_BYTES: u64 = if cfg!(shuttle) { 1 << 24 } else { 1 << 48 };
 /// A lane for so many segments of the pool, so that open ones don't fill a small pool.
 const SEGMENTS_PER_LANE: u64 = 16;
 
@@ -240,12 +241,6 @@ fn lane_count(asked: Option<usize>, space: &Space) -> u16 {
     let room = usize::try_from(space.segments_max() / SEGMENTS_PER_LANE).unwrap_or(usize::MAX);
     let lanes = asked.unwrap_or_else(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
     lanes as u16
-}
-
-/// Cores that this process may use. Asked once: it takes longer than to open a small pool.
-pub(crate) fn cores() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// A store that is shared.

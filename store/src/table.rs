@@ -7,13 +7,14 @@
 
 use std::sync::Arc;
 
-use daxite_core::{EpochCell, Pin, SetOnceArray};
+use daxite_core::{EpochCell, HUGE, Pin, SetOnceArray};
 
 use crate::segment::{Segment, SegmentNo};
+use crate::store::LOG_BYTES;
 
-/// Segment numbers: slots of a volume of 256 TiB.
-pub(crate) const SEGMENTS_MAX: u32 = 1 << 27;
-const LEAF: usize = 1 << 9;
+/// Segment numbers: slots of the volume, of which each has one.
+pub(crate) const SEGMENTS_MAX: u32 = (LOG_BYTES / HUGE) as u32;
+const LEAF: usize = if cfg!(shuttle) { 1 << 6 } else { 1 << 9 };
 
 type Leaf = [EpochCell<Segment>; LEAF];
 

@@ -4,6 +4,7 @@
 #![doc = include_str!("../../README.md")]
 
 pub mod crash;
+pub mod history;
 mod ledger;
 mod model;
 pub mod naive;

@@ -9,7 +9,9 @@
 //!    caller names it.
 //!
 //! On a page-cache medium flushing does nothing and the fence is an `msync` of the token's
-//! ranges, so a token always knows its range. Knows nothing of what the bytes mean.
+//! ranges, so a token always knows its range. To a model checker each call is a step, and a fence
+//! is two, so that others may see what is durable before anybody is told. Knows nothing of what the
+//! bytes mean.
 
 mod instructions;
 #[cfg(feature = "sim")]
@@ -22,6 +24,7 @@ use std::marker::PhantomData;
 
 use crate::error::Result;
 use crate::medium::{Medium, Persistence};
+use crate::primitives::step;
 use crate::units::{ByteRange, LINE, Offset, lines};
 
 pub use instructions::FlushInstruction;
@@ -109,6 +112,7 @@ impl Durable {
 /// The caller holds the lock of the structure that the word belongs to.
 #[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Dirty {
+    step();
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
     let range = ByteRange::new(offset, 8);
     if observe::may_store(medium, range) {
@@ -125,6 +129,7 @@ pub(crate) fn store_words(
     offset: Offset,
     words: impl Iterator<Item = u64>,
 ) -> Dirty {
+    step();
     let mut range = ByteRange::new(offset, 0);
     for word in words {
         let offset = range.end();
@@ -159,6 +164,7 @@ pub(crate) fn before_store(medium: &Medium, range: ByteRange) {
 /// [`crate::Appender`].
 #[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flushed {
+    step();
     let range = ByteRange::new(offset, bytes.len() as u64);
     check_lines(medium, range);
     if observe::may_store(medium, range) {
@@ -171,6 +177,7 @@ pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flus
 /// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
 #[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
+    step();
     check_lines(medium, range);
     if observe::may_store(medium, range) {
         instructions::zero_lines(medium.address(range.start), range.len_bytes);
@@ -187,6 +194,7 @@ pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flush
     check_lines(medium, from);
     check_lines(medium, range);
     assert!(from.end() <= to || range.end() <= from.start, "source and target overlap");
+    step();
     observe::before_read(medium, from);
     if observe::may_store(medium, range) {
         let (to, from_address) = (medium.address(to), medium.address(from.start));
@@ -201,6 +209,7 @@ pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flush
 pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
+    step();
     if observe::may_store(medium, range) {
         instructions::zero_bytes(medium.address(range.start), range.len_bytes);
         observe::stored_bytes(medium, range);
@@ -243,8 +252,10 @@ fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
     for token in flushed {
         assert_eq!(token.medium_id, medium.id(), "token of another medium");
     }
+    step();
     instructions::fence();
     observe::fenced(medium);
+    step();
     if medium.persistence() == Persistence::Msync {
         let ranges: Vec<ByteRange> = flushed.iter().map(|token| token.range).collect();
         medium.sync_to_file(&ranges)?;
@@ -289,6 +300,7 @@ fn write_back(medium: &Medium, range: ByteRange) {
         // tested on tmpfs is what runs on persistent memory.
         Persistence::CacheFlush | Persistence::Volatile => {
             assert!(range.end().0 <= medium.len_bytes(), "flush past the medium");
+            step();
             for line in lines(range) {
                 instructions::flush(medium.instruction(), medium.address(Offset(line * LINE)));
             }

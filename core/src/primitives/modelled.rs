@@ -11,30 +11,109 @@ use loom as checker;
 use shuttle as checker;
 
 use std::ops::{Deref, DerefMut};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use checker::sync;
 
-pub(crate) use checker::sync::atomic;
+pub use checker::sync::atomic;
+pub use checker::thread;
 
+/// As `parking_lot::Mutex`.
 #[derive(Default)]
-pub(crate) struct Mutex<T>(sync::Mutex<T>);
+pub struct Mutex<T>(sync::Mutex<T>);
 
-pub(crate) struct MutexGuard<'a, T> {
+/// As `parking_lot::MutexGuard`.
+pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
     /// None only while [`Condvar::wait_until`] has given the lock back.
     held: Option<sync::MutexGuard<'a, T>>,
 }
 
 impl<T> Mutex<T> {
-    pub(crate) fn new(value: T) -> Self {
+    /// An unlocked one.
+    pub fn new(value: T) -> Self {
         Self(sync::Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard { mutex: self, held: Some(self.0.lock().expect("no thread panicked")) }
     }
+
+    /// The lock, if nobody has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let held = self.0.try_lock().ok()?;
+        Some(MutexGuard { mutex: self, held: Some(held) })
+    }
 }
+
+/// As `parking_lot::RwLock`.
+#[derive(Default)]
+pub struct RwLock<T>(sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// An unlocked one.
+    pub fn new(value: T) -> Self {
+        Self(sync::RwLock::new(value))
+    }
+
+    /// Waits for the lock, to be shared.
+    pub fn read(&self) -> sync::RwLockReadGuard<'_, T> {
+        self.0.read().expect("no thread panicked")
+    }
+
+    /// Waits for the lock, to be alone.
+    pub fn write(&self) -> sync::RwLockWriteGuard<'_, T> {
+        self.0.write().expect("no thread panicked")
+    }
+}
+
+/// How long someone goes on waiting: some looks, between which others may do anything.
+#[derive(Debug)]
+pub struct Patience {
+    looks_left: u32,
+}
+
+impl Patience {
+    /// One that lasts from now on.
+    pub fn new(_lasts: Duration) -> Self {
+        Self { looks_left: 3 }
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&mut self) -> bool {
+        let is_over = self.looks_left == 0;
+        self.looks_left = self.looks_left.saturating_sub(1);
+        is_over
+    }
+}
+
+/// One: nothing is gained by more.
+pub fn cores() -> usize {
+    1
+}
+
+/// A number for the current thread, the same in each run of a schedule.
+#[cfg(shuttle)]
+pub fn thread_number() -> usize {
+    shuttle::current::me().into()
+}
+
+/// A number for the current thread. In models nothing depends on it.
+#[cfg(loom)]
+pub fn thread_number() -> usize {
+    0
+}
+
+/// A step of the current thread: any other may run before it.
+#[cfg(shuttle)]
+pub(crate) fn step() {
+    atomic::AtomicBool::new(false).load(atomic::Ordering::SeqCst);
+}
+
+/// To loom, what is stored to the medium is no step.
+#[cfg(loom)]
+pub(crate) fn step() {}
 
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;

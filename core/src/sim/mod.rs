@@ -33,7 +33,7 @@ mod strategy;
 use std::sync::Arc;
 
 pub use explorer::{Budget, Explorer, Journal, Subject, Tally, Violation};
-pub use point::CrashPoint;
+pub use point::{CrashPoint, Kept};
 pub use recorder::{Defect, Recorder};
 pub use scratch::{Patch, Scratch};
 pub use site::{Act, Site};

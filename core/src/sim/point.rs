@@ -29,9 +29,34 @@ pub(super) struct Wrong {
     pub what: String,
 }
 
+/// A moment that has passed, at which the crash can still be played: whatever was stored since, it is
+/// as it was.
+pub struct Kept {
+    recorder: Recorder,
+    shadow: Shadow,
+}
+
+impl Kept {
+    /// Goes back to it.
+    pub fn point(&self) -> CrashPoint<'_> {
+        CrashPoint::new(&self.recorder, &self.shadow)
+    }
+}
+
 impl<'a> CrashPoint<'a> {
     pub(super) fn new(recorder: &'a Recorder, shadow: &'a Shadow) -> Self {
         Self { recorder, shadow }
+    }
+
+    /// Keeps the moment.
+    pub fn keep(&self) -> Kept {
+        let Shadow { floor, open, .. } = self.shadow;
+        let (recorder, floor) = match &floor.over {
+            Some(_) => (self.recorder.beside(), floor.clone()),
+            // This ground goes on to change, and the benches with it.
+            None => (self.recorder.apart(), floor.copy()),
+        };
+        Kept { recorder, shadow: Shadow::new(floor, Arc::clone(open)) }
     }
 
     /// Fences before this moment.

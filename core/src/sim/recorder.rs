@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::bench::Benches;
-use super::point::CrashPoint;
+use super::point::{CrashPoint, Kept};
 use super::shadow::{Floor, Ground, Line, OpenLines, Shadow};
 use super::site::Site;
 use crate::medium::Medium;
@@ -66,6 +66,16 @@ impl Recorder {
         Self::of(Some(shadow), benches, self.defect.clone(), sites)
     }
 
+    /// One that follows nothing, on benches of its own.
+    pub(super) fn apart(&self) -> Self {
+        Self::of(None, Arc::default(), self.defect.clone(), Arc::clone(&self.sites))
+    }
+
+    /// One that follows nothing, on the same benches.
+    pub(super) fn beside(&self) -> Self {
+        Self { benches: Arc::clone(&self.benches), ..self.apart() }
+    }
+
     fn of(
         shadow: Option<Shadow>,
         benches: Arc<Benches>,
@@ -88,6 +98,15 @@ impl Recorder {
         {
             hook(&CrashPoint::new(self, shadow));
         }
+    }
+
+    /// Keeps this moment, to crash there when all is over, or elsewhere.
+    ///
+    /// # Panics
+    /// If it follows no medium.
+    pub fn keep(&self) -> Kept {
+        let shadow = self.shadow.lock();
+        CrashPoint::new(self, shadow.as_ref().expect("a recorder that follows a medium")).keep()
     }
 
     /// Fences so far.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
 
 use crate::medium::Medium;
 use crate::persist::peek_word;
+use crate::primitives::thread_number;
 use crate::units::{LINE, Offset};
 
 /// Words in a line.
@@ -66,6 +66,14 @@ pub(super) struct Floor {
 }
 
 impl Floor {
+    /// One on a ground of its own, that stays as this one is now.
+    pub(super) fn copy(&self) -> Self {
+        let words = self.ground.words.iter().map(|word| word.load(Ordering::Relaxed));
+        let words = words.map(AtomicU64::new).collect();
+        let ground = Arc::new(Ground { words, settled: Mutex::default() });
+        Self { ground, over: Some(self.over.clone().unwrap_or_default()) }
+    }
+
     pub(super) fn line(&self, line: u64) -> Line {
         let over = self.over.as_ref().and_then(|over| over.get(&line));
         over.copied().unwrap_or_else(|| self.ground.line(line))
@@ -165,8 +173,8 @@ pub(super) struct Shadow {
     pub floor: Floor,
     /// Only lines with at least one store.
     pub open: Arc<OpenLines>,
-    /// How many stores of a line a thread has flushed but not fenced.
-    flushed: HashMap<ThreadId, HashMap<u64, usize>>,
+    /// How many stores of a line a thread, by its number, has flushed but not fenced.
+    flushed: HashMap<usize, HashMap<u64, usize>>,
     pub fences: u64,
     /// Counts what changes the set of possible states.
     pub changes: u64,
@@ -204,13 +212,13 @@ impl Shadow {
     /// The calling thread has written the line back.
     pub(super) fn flush(&mut self, line: u64) {
         let stores = self.open.get(&line).map_or(0, Vec::len);
-        self.flushed.entry(thread::current().id()).or_default().insert(line, stores);
+        self.flushed.entry(thread_number()).or_default().insert(line, stores);
     }
 
     /// The calling thread has waited for what it wrote back.
     pub(super) fn fence(&mut self) {
         self.fences += 1;
-        let flushed = self.flushed.remove(&thread::current().id()).unwrap_or_default();
+        let flushed = self.flushed.remove(&thread_number()).unwrap_or_default();
         flushed.into_iter().for_each(|(line, stores)| self.settle(line, stores));
     }
 

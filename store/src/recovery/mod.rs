@@ -24,6 +24,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use daxite_core::primitives::{cores, thread};
 use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Severity, Volume};
 
 use crate::SeqNo;
@@ -34,7 +35,6 @@ use crate::index::Index;
 use crate::layout::Seal;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
-use crate::store::cores;
 use crate::writer::persist_seal;
 use scan::Finding;
 use xxhash_rust::xxh3::xxh3_64;
@@ -298,7 +298,7 @@ fn in_parallel<T: Send, R: Send>(
     })
     .collect();
     let act = &act;
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let threads: Vec<_> = shares
             .into_iter()
             .map(|share| {
