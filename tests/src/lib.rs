@@ -4,14 +4,17 @@
 #![doc = include_str!("../../README.md")]
 
 mod model;
+mod own_process;
 mod place;
 mod random;
+pub mod traced;
 
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
 pub use model::{Learned, Model, Shape};
+pub use own_process::{in_own_process, say, skip};
 pub use place::{Place, check_space, written_until_full};
 pub use random::{Random, for_seeds};
 
