@@ -3,9 +3,8 @@
 //! afterwards, and nothing stands in the way of trying again.
 //!
 //! Method: `calls` lets the n-th system call of each operation fail, with each error that it can
-//! give; `space` fills real file systems; `limits` takes away address space, file size, files and
-//! mappings; `paths` gives what is no pool. A failure of a test prints the operation, the call and
-//! the error. What a machine does not allow to be tested is said in a line with `SKIPPED`.
+//! give. A failure of a test prints the operation, the call and the error. What a machine does not
+//! allow to be tested is said in a line with `SKIPPED`.
 
 #[cfg(target_arch = "x86_64")]
 mod calls;
