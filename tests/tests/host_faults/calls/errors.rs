@@ -2,6 +2,8 @@
 //!
 //! Source: the ERRORS sections of its manual page, less what only a wrong argument of ours gives.
 
+#![expect(non_upper_case_globals, reason = "the names that libc gives the calls")]
+
 use daxite_tests::traced::Lasts;
 use libc::*;
 
