@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 use std::{fs, io};
 
-use daxite_tests::traced::{self, End, Fault, Lasts};
+use daxite_tests::traced::{self, End, Fault};
 use daxite_tests::{in_own_process, say, skip};
 
 /// What is done, and checked, in a process of which a call may fail.
