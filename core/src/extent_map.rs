@@ -679,7 +679,7 @@ impl ExtentMap {
     }
 
     /// 16 bits over everything that the word belongs to.
-    fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
+    pub(crate) fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
         let mut bytes = [0; 20];
         bytes[..4].copy_from_slice(&level.to_le_bytes());
         bytes[4..12].copy_from_slice(&index.to_le_bytes());

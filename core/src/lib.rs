@@ -74,6 +74,8 @@ mod volume;
 mod zero;
 
 #[cfg(feature = "sim")]
+pub mod craft;
+#[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(test)]
 mod state_table;

@@ -87,6 +87,7 @@
 //! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
 //! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes) |
 //! | not opening | `checkup` (all damage, by name) |
+//! | tests | `craft` (structures that verify, whatever they say), behind a feature |
 //!
 //! Each opens with its invariants.
 #![forbid(unsafe_code)]
@@ -135,6 +136,9 @@ mod compact;
 mod recovery;
 
 mod checkup;
+
+#[cfg(feature = "test-util")]
+pub mod craft;
 
 pub use batch::Batch;
 pub use checkup::{Checkup, LogCheckup, LogFinding};
