@@ -3,20 +3,44 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+mod bed;
+pub mod fuzz;
+mod log;
 mod model;
 mod place;
 mod random;
+mod subject;
 
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
+pub use bed::{Bed, assert_honest};
+pub use log::{Log, LogSegment};
 pub use model::{Learned, Model, Shape};
 pub use place::{Place, check_space, written_until_full};
-pub use random::{Random, for_seeds};
+pub use random::{Random, for_seeds, number};
+pub use subject::{POOL_BYTES, Subject, memory_folder};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// A store as its users see it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    /// The names of its keyspaces, in order.
+    pub keyspaces: Vec<String>,
+    /// What is in them.
+    pub contents: Contents,
+}
+
+/// Reads all that a store shows.
+///
+/// # Errors
+/// What reading answers.
+pub fn shown(database: &Database) -> Result<Shown, Error> {
+    Ok(Shown { keyspaces: database.keyspaces(), contents: contents(database)? })
+}
 
 /// Reads a whole store, and checks that the lengths of its keyspaces agree.
 ///
