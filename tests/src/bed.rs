@@ -1,8 +1,8 @@
 //! Where damaged images are tried: examined, opened, and looked at again.
 //!
 //! What holds for any bytes at all is asserted here:
-//! 1. An examination changes no byte, and names damage if and only if opening refuses (P8).
-//! 2. What is refused is left as it is, and the error says what is wrong.
+//! 1. An examination names damage if and only if opening refuses (P8).
+//! 2. What is refused is left as it is, after an examination too, and the error says what is wrong.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -54,60 +54,89 @@ impl Bed {
         }
     }
 
-    /// Examines what is in the file. True if there is no pool, or one with damage.
-    pub fn examine(&mut self) -> bool {
-        let examined = Database::examine(self.path());
-        self.assert_unchanged("an examination");
-        match examined {
-            Err(
-                Error::NotAPool { .. }
-                | Error::UnsupportedVersion { .. }
-                | Error::UnsupportedFeature { .. }
-                | Error::Truncated { .. },
-            ) => true,
-            Err(error) => panic!("an examination stopped: {error}"),
-            Ok(checkup) => checkup.is_damaged(),
-        }
-    }
-
-    /// Opens what is in the file, and gives the database to `look`.
+    /// Opens what is in the file, and gives the database and the bytes that it found to `look`.
     ///
     /// # Errors
     /// That of opening, which says that the bytes are damaged or are no pool.
-    pub fn open<R>(&mut self, look: impl FnOnce(Database) -> R) -> Result<R, Error> {
-        let is_named = self.examine();
-        match Options::new().open(self.path()) {
+    pub fn open<R>(&mut self, look: impl FnOnce(Database, &[u8]) -> R) -> Result<R, Error> {
+        let is_named = self.is_named();
+        let opened = Options::new().open(self.path());
+        assert_agree(is_named, &opened);
+        match opened {
             Ok(database) => {
-                assert!(!is_named, "named by an examination, but opened");
-                let looked = look(database);
+                let looked = look(database, &self.held);
                 // Opening and looking wrote.
                 self.read();
                 self.held.clone_from(&self.after);
                 Ok(looked)
             }
             Err(error) => {
-                // What only a writer must know is no damage: readers, and examinations, may come in.
-                let is_for_readers = matches!(error, Error::UnsupportedFeature { .. });
-                assert!(
-                    is_named || is_for_readers,
-                    "not named by an examination, but refused: {error}"
-                );
-                self.assert_unchanged("an opening that failed");
-                assert_honest(&error);
+                self.read();
+                assert!(self.after == self.held, "what was refused was changed");
                 Err(error)
             }
         }
     }
 
-    fn assert_unchanged(&mut self, who: &str) {
-        self.read();
-        assert!(self.after == self.held, "{who} changed the file");
+    /// Opens what is in the file with other bytes in the places that `patches` name, read-only, and gives
+    /// the database and the bytes to `look`. The places are then as before.
+    ///
+    /// # Errors
+    /// As [`Bed::open`].
+    pub fn look<R>(
+        &mut self,
+        patches: &[(usize, &[u8])],
+        look: impl FnOnce(&Database, &[u8]) -> R,
+    ) -> Result<R, Error> {
+        let mut undo = Vec::new();
+        for &(at, bytes) in patches {
+            undo.push((at, self.held[at..at + bytes.len()].to_vec()));
+            self.patch(at, bytes);
+        }
+        let is_named = self.is_named();
+        let opened = Options::new().open_read_only(self.path());
+        assert_agree(is_named, &opened);
+        let looked = opened.map(|database| look(&database, &self.held));
+        for (at, bytes) in undo.into_iter().rev() {
+            self.patch(at, &bytes);
+        }
+        looked
+    }
+
+    fn patch(&mut self, at: usize, bytes: &[u8]) {
+        self.file.write_all_at(bytes, at as u64).expect("a write to memory");
+        self.held[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Whether an examination finds no pool, or one with damage.
+    fn is_named(&mut self) -> bool {
+        match Database::examine(self.path()) {
+            Err(error) => {
+                assert!(!error.is_corruption(), "an examination stopped: {error}");
+                assert_honest(&error);
+                true
+            }
+            Ok(checkup) => checkup.is_damaged(),
+        }
     }
 
     fn read(&mut self) {
         let len_bytes = self.file.metadata().expect("an open file").len();
         self.after.resize(len_bytes as usize, 0);
         self.file.read_exact_at(&mut self.after, 0).expect("a read of memory");
+    }
+}
+
+/// Panics unless an opening and an examination agree.
+fn assert_agree(is_named: bool, opened: &Result<Database, Error>) {
+    match opened {
+        Ok(_) => assert!(!is_named, "named by an examination, but opened"),
+        // What only a writer must know is no damage: readers, and examinations, may come in.
+        Err(error @ Error::UnsupportedFeature { .. }) => assert_honest(error),
+        Err(error) => {
+            assert!(is_named, "not named by an examination, but refused: {error}");
+            assert_honest(error);
+        }
     }
 }
 

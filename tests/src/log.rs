@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use daxite::craft::{FrameContents, Place, RecordContents, SegmentContents};
 use daxite::{Error, Result};
-use daxite_core::{HUGE, LogicalRange, PAGE, Pool};
+use daxite_core::{HUGE, LogicalRange, Pool};
 
 use crate::Shown;
 
@@ -50,8 +50,14 @@ impl Log {
     /// # Errors
     /// As opening the pool; [`Error::NotAPool`] without a log.
     pub fn of(image: &[u8]) -> Result<Self> {
-        let whole_pages = image.len() / PAGE as usize * PAGE as usize;
-        let pool = Pool::from_image(&image[..whole_pages], None)?;
+        Self::in_pool(&Pool::from_image(image, None)?, image)
+    }
+
+    /// The log in `pool`, whose bytes are `image`.
+    ///
+    /// # Errors
+    /// [`Error::NotAPool`] without a log.
+    pub fn in_pool(pool: &Pool, image: &[u8]) -> Result<Self> {
         let info = pool.info();
         let no_log = || Error::NotAPool { path: info.path.clone(), reason: "it has no log" };
         let log = pool.volume("log")?.ok_or_else(no_log)?;

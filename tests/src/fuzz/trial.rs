@@ -18,8 +18,8 @@ pub(super) fn tried(image: &[u8], check: impl FnOnce(&Log)) -> String {
     let mut bed = BED.take().unwrap_or_default();
     bed.put(image);
     let path = bed.path();
-    let opened = bed.open(|database| {
-        let log = Log::of(image).expect("a pool that opened, with a log");
+    let opened = bed.open(|database, image| {
+        let log = Log::in_pool(database.pool(), image).expect("a log");
         let found = match shown(&database) {
             Ok(found) => found,
             Err(error) => panic!("opened, but reading answers: {error}"),
