@@ -97,6 +97,7 @@ pub use inspect::{SlotExtents, SlotInfo, VolumeStats};
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};
+pub use set_once::SetOnceArray;
 pub use units::{
     ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalPage, LogicalRange, Offset, PAGE,
     PAGES_PER_HUGE, PageNo, PageRun, SlotNo, lines,

@@ -12,7 +12,7 @@ use daxite::{Database, Error, Options};
 use daxite_core::PAGE;
 use tempfile::TempDir;
 
-use crate::subject::memory_folder;
+use crate::test_folder;
 
 /// A file in memory for one image after the other.
 pub struct Bed {
@@ -26,7 +26,7 @@ pub struct Bed {
 
 impl Default for Bed {
     fn default() -> Self {
-        let folder = memory_folder();
+        let folder = test_folder("daxite-damage");
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true);
         let file = options.open(folder.path().join("pool")).expect("a new file");

@@ -4,11 +4,16 @@
 #![doc = include_str!("../../README.md")]
 
 mod bed;
+pub mod crash;
 pub mod fuzz;
+mod ledger;
 mod log;
 mod model;
+mod oracle;
 mod place;
+mod process;
 mod random;
+mod stamp;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -16,11 +21,15 @@ use std::collections::BTreeMap;
 use daxite::{Database, Error};
 
 pub use bed::{Bed, assert_honest};
+pub use ledger::{Event, Ledger};
 pub use log::{Log, LogSegment};
 pub use model::{Learned, Model, Shape};
-pub use place::{Place, check_space, written_until_full};
+pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
+pub use place::{Place, check_space, test_folder, written_until_full};
+pub use process::{Heard, PART, Process, my_part};
 pub use random::{Random, for_seeds, number};
-pub use subject::{POOL_BYTES, Subject, memory_folder};
+pub use stamp::{STAMPED_LEN_MIN, Stamp};
+pub use subject::{POOL_BYTES, Subject};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
@@ -58,9 +67,4 @@ pub fn contents(database: &Database) -> Result<Contents, Error> {
         assert_eq!(keyspace.len(), counted as u64, "the length of {name}");
     }
     Ok(contents)
-}
-
-/// The seed that crash tests begin with: `DAXITE_CRASH_SEED`, so that a failure can be replayed.
-pub fn crash_seed() -> u64 {
-    std::env::var("DAXITE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }

@@ -1,9 +1,8 @@
 //! A small pool with some history, at several moments of it: what is damaged in tests of damage.
 
 use daxite::{Database, Options};
-use tempfile::TempDir;
 
-use crate::{Log, Shown, shown};
+use crate::{Log, Shown, shown, test_folder};
 
 /// A pool at several moments.
 pub struct Subject {
@@ -25,7 +24,7 @@ impl Subject {
     /// beside a volume with three pages. Pools of different `salt` have the same history and different
     /// values, and so on: nothing of one is right in the other.
     pub fn new(salt: u8) -> Self {
-        let folder = memory_folder();
+        let folder = test_folder("daxite-damage");
         let path = folder.path().join("pool");
         let write = |database: &Database, numbers: std::ops::Range<u32>| {
             for number in numbers {
@@ -74,10 +73,4 @@ impl Subject {
         }
         Self { earlier, killed, closed, shown }
     }
-}
-
-/// A folder in memory, if there is such a place.
-pub fn memory_folder() -> TempDir {
-    let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
-    folder.expect("a temporary folder")
 }

@@ -12,6 +12,11 @@
 //! ranges, so a token always knows its range. Knows nothing of what the bytes mean.
 
 mod instructions;
+#[cfg(feature = "sim")]
+mod observe;
+#[cfg(not(feature = "sim"))]
+#[path = "unobserved.rs"]
+mod observe;
 
 use std::marker::PhantomData;
 
@@ -62,6 +67,7 @@ pub struct Durable {
 
 impl Dirty {
     /// Writes the touched lines back.
+    #[cfg_attr(feature = "sim", track_caller)]
     pub(crate) fn flush(self, medium: &Medium) -> Flushed {
         assert_eq!(self.medium_id, medium.id(), "token of another medium");
         write_back(medium, self.range);
@@ -101,15 +107,19 @@ impl Durable {
 /// came before it.
 ///
 /// The caller holds the lock of the structure that the word belongs to.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Dirty {
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
-    instructions::store_word(word_address(medium, offset), word);
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.stored_word(offset, word));
-    Dirty { range: ByteRange::new(offset, 8), medium_id: medium.id() }
+    let range = ByteRange::new(offset, 8);
+    if observe::may_store(medium, range) {
+        instructions::store_word(word_address(medium, offset), word);
+        observe::stored_word(medium, offset, word);
+    }
+    Dirty { range, medium_id: medium.id() }
 }
 
 /// Stores `words` from `offset` on, each whole, in no order; otherwise as [`store_word`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_words(
     medium: &Medium,
     offset: Offset,
@@ -118,9 +128,10 @@ pub(crate) fn store_words(
     let mut range = ByteRange::new(offset, 0);
     for word in words {
         let offset = range.end();
-        instructions::store_word(word_address(medium, offset), word);
-        #[cfg(feature = "sim")]
-        record(medium, |recorder| recorder.stored_word(offset, word));
+        if observe::may_store(medium, ByteRange::new(offset, 8)) {
+            instructions::store_word(word_address(medium, offset), word);
+            observe::stored_word(medium, offset, word);
+        }
         range.len_bytes += 8;
     }
     Dirty { range, medium_id: medium.id() }
@@ -128,56 +139,78 @@ pub(crate) fn store_words(
 
 /// Loads the word at `offset`.
 pub(crate) fn load_word(medium: &Medium, offset: Offset) -> u64 {
+    observe::before_read(medium, ByteRange::new(offset, 8));
     instructions::load_word(word_address(medium, offset))
+}
+
+/// Somebody is about to look at `range` through a slice.
+pub(crate) fn before_read(medium: &Medium, range: ByteRange) {
+    observe::before_read(medium, range);
+}
+
+/// Somebody is about to store to `range` through a slice.
+pub(crate) fn before_store(medium: &Medium, range: ByteRange) {
+    observe::before_store(medium, range);
 }
 
 /// Stores whole lines past the cache. `offset` and the length are multiples of 64 bytes.
 ///
 /// The caller owns the bytes: a lock over a structure that no one reads meanwhile, or an
 /// [`crate::Appender`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flushed {
     let range = ByteRange::new(offset, bytes.len() as u64);
     check_lines(medium, range);
-    instructions::copy_lines(medium.address(offset), bytes);
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.flushed(medium, range));
+    if observe::may_store(medium, range) {
+        instructions::copy_lines(medium.address(offset), bytes);
+        observe::stored_past_cache(medium, range);
+    }
     Flushed::new(medium, range)
 }
 
 /// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
     check_lines(medium, range);
-    instructions::zero_lines(medium.address(range.start), range.len_bytes);
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.flushed(medium, range));
+    if observe::may_store(medium, range) {
+        instructions::zero_lines(medium.address(range.start), range.len_bytes);
+        observe::stored_past_cache(medium, range);
+    }
     Flushed::new(medium, range)
 }
 
 /// Copies whole lines within the medium, past the cache. The caller owns the target, as for
 /// [`store_lines`], and holds a lock under which nobody stores to the source.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flushed {
     let range = ByteRange::new(to, from.len_bytes);
     check_lines(medium, from);
     check_lines(medium, range);
     assert!(from.end() <= to || range.end() <= from.start, "source and target overlap");
-    instructions::copy_lines_within(medium.address(to), medium.address(from.start), from.len_bytes);
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.flushed(medium, range));
+    observe::before_read(medium, from);
+    if observe::may_store(medium, range) {
+        let (to, from_address) = (medium.address(to), medium.address(from.start));
+        instructions::copy_lines_within(to, from_address, from.len_bytes);
+        observe::stored_past_cache(medium, range);
+    }
     Flushed::new(medium, range)
 }
 
 /// Stores zeros over any bytes. The caller owns them, as for [`store_lines`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
-    instructions::zero_bytes(medium.address(range.start), range.len_bytes);
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.stored_bulk(medium, range));
+    if observe::may_store(medium, range) {
+        instructions::zero_bytes(medium.address(range.start), range.len_bytes);
+        observe::stored_bytes(medium, range);
+    }
     Dirty { range, medium_id: medium.id() }
 }
 
 /// Writes back the lines of bytes that were stored some other way: through a write guard, or by
 /// an earlier life of the pool whose lines may still be in a cache.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Flushed {
     write_back(medium, range);
     Flushed::new(medium, range)
@@ -187,6 +220,7 @@ pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Flushed {
 ///
 /// # Errors
 /// [`crate::Error::Io`] where the system reports that the bytes did not reach the file.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn fence<const N: usize>(
     medium: &Medium,
     flushed: [Flushed; N],
@@ -199,17 +233,18 @@ pub(crate) fn fence<const N: usize>(
 ///
 /// # Errors
 /// As [`fence`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn fence_all(medium: &Medium, flushed: Vec<Flushed>) -> Result<()> {
     if flushed.is_empty() { Ok(()) } else { wait(medium, &flushed) }
 }
 
+#[cfg_attr(feature = "sim", track_caller)]
 fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
     for token in flushed {
         assert_eq!(token.medium_id, medium.id(), "token of another medium");
     }
     instructions::fence();
-    #[cfg(feature = "sim")]
-    record(medium, crate::sim::Recorder::fenced);
+    observe::fenced(medium);
     if medium.persistence() == Persistence::Msync {
         let ranges: Vec<ByteRange> = flushed.iter().map(|token| token.range).collect();
         medium.sync_to_file(&ranges)?;
@@ -217,21 +252,35 @@ fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
     Ok(())
 }
 
-/// Fills the memory of a new medium with `image`, which nobody follows.
+/// Fills the memory of a new medium with `image`, which nobody observes.
 #[cfg(feature = "sim")]
 pub(crate) fn load_image(medium: &Medium, image: &[u8]) {
-    assert!(medium.recorder().is_none(), "someone follows this medium already");
-    let [_] = fence(medium, [store_lines(medium, Offset(0), image)]).expect("memory does not fail");
+    instructions::copy_lines(medium.address(Offset(0)), &image[..medium.len_bytes() as usize]);
+    instructions::fence();
 }
 
-/// Tells whoever follows the stores to this medium.
+/// The words of a line, unobserved.
 #[cfg(feature = "sim")]
-fn record(medium: &Medium, event: impl FnOnce(&crate::sim::Recorder)) {
-    if let Some(recorder) = medium.recorder() {
-        event(recorder);
+pub(crate) fn peek_line(medium: &Medium, line: u64) -> [u64; 8] {
+    std::array::from_fn(|index| peek_word(medium, Offset(line * LINE + index as u64 * 8)))
+}
+
+/// The word at `offset`, unobserved.
+#[cfg(feature = "sim")]
+pub(crate) fn peek_word(medium: &Medium, offset: Offset) -> u64 {
+    instructions::load_word(word_address(medium, offset))
+}
+
+/// Puts `words` on a line of a bench, unobserved. Nobody else uses the line meanwhile.
+#[cfg(feature = "sim")]
+pub(crate) fn load_line(medium: &Medium, line: u64, words: &[u64; 8]) {
+    for (index, &word) in words.iter().enumerate() {
+        let offset = Offset(line * LINE + index as u64 * 8);
+        instructions::store_word(word_address(medium, offset), word);
     }
 }
 
+#[cfg_attr(feature = "sim", track_caller)]
 fn write_back(medium: &Medium, range: ByteRange) {
     match medium.persistence() {
         // Nothing to write back: a fence is enough, or msync does the work.
@@ -243,8 +292,7 @@ fn write_back(medium: &Medium, range: ByteRange) {
             for line in lines(range) {
                 instructions::flush(medium.instruction(), medium.address(Offset(line * LINE)));
             }
-            #[cfg(feature = "sim")]
-            record(medium, |recorder| recorder.flushed(medium, range));
+            observe::written_back(medium, range);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use daxite::{Database, Error, Keyspace, Options};
 
 use super::input::Input;
-use crate::{POOL_BYTES, Shown, memory_folder, shown};
+use crate::{POOL_BYTES, Shown, shown, test_folder};
 
 /// The most operations of an input.
 const OPERATIONS_MAX: usize = 200;
@@ -30,7 +30,7 @@ struct Run {
 }
 
 pub(super) fn run(bytes: &[u8]) -> String {
-    let folder = memory_folder();
+    let folder = test_folder("daxite-fuzz");
     let options = Options::new().capacity(POOL_BYTES).lanes(2);
     let database = options.create(folder.path().join("pool")).expect("a new pool");
     let mut run = Run { folder, database: Some(database), model: Model::new(), full: 0 };
