@@ -22,6 +22,8 @@ pub struct Bed {
     held: Vec<u8>,
     /// What is read back from it.
     after: Vec<u8>,
+    /// How often it was looked at.
+    looks: u64,
 }
 
 impl Default for Bed {
@@ -30,7 +32,7 @@ impl Default for Bed {
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true);
         let file = options.open(folder.path().join("pool")).expect("a new file");
-        Self { folder, file, held: Vec::new(), after: Vec::new() }
+        Self { folder, file, held: Vec::new(), after: Vec::new(), looks: 0 }
     }
 }
 
@@ -79,7 +81,8 @@ impl Bed {
     }
 
     /// Opens what is in the file with other bytes in the places that `patches` name, read-only, and gives
-    /// the database and the bytes to `look`. The places are then as before.
+    /// the database and the bytes to `look`. The places are then as before. One in four is examined too,
+    /// which takes longer than all the rest.
     ///
     /// # Errors
     /// As [`Bed::open`].
@@ -93,9 +96,14 @@ impl Bed {
             undo.push((at, self.held[at..at + bytes.len()].to_vec()));
             self.patch(at, bytes);
         }
-        let is_named = self.is_named();
+        self.looks += 1;
+        let is_named = self.looks.is_multiple_of(4).then(|| self.is_named());
         let opened = Options::new().open_read_only(self.path());
-        assert_agree(is_named, &opened);
+        match (is_named, &opened) {
+            (Some(is_named), opened) => assert_agree(is_named, opened),
+            (None, Err(error)) => assert_honest(error),
+            (None, Ok(_)) => {}
+        }
         let looked = opened.map(|database| look(&database, &self.held));
         for (at, bytes) in undo.into_iter().rev() {
             self.patch(at, &bytes);

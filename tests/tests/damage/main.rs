@@ -4,7 +4,7 @@
 //! Method: a small pool with a database of several lives and a volume beside it, as a kill left it and as
 //! a close left it. Its bytes are flipped one at a time; blocks of it are zeroed, exchanged, taken from
 //! another pool, or from the same one at an earlier moment; it is cut, and files of noise are opened.
-//! Whatever opens must show exactly what was written, but for what may be a torn tail. Each image is also
+//! Whatever opens must show exactly what was written, but for what may be a torn tail. Every fourth image is also
 //! examined, as by `daxite check`, which must name damage if and only if opening refuses. A failure prints
 //! the place and the kind of damage.
 //!
