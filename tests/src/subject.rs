@@ -50,11 +50,11 @@ impl Subject {
         write(&database, 50..70);
         database.keyspace("dropped").unwrap().insert("key", "value").unwrap();
         database.drop_keyspace("dropped").unwrap();
+        database.reclaim().unwrap();
         database.close().unwrap();
         let earlier = std::fs::read(&path).unwrap();
         let database = Options::new().lanes(2).open(&path).unwrap();
         write(&database, 70..90);
-        database.reclaim().unwrap();
         let keyspace = database.keyspace("a").unwrap();
         let mut batch = database.batch();
         batch
@@ -71,6 +71,11 @@ impl Subject {
         for image in [&killed, &closed] {
             assert!(Log::of(image).unwrap().shows() == shown, "the model of the log is wrong");
         }
+        let is_sealed = |sealed| {
+            let mut segments = Log::of(&killed).unwrap().segments.into_iter();
+            segments.any(|segment| segment.contents.is_some_and(|found| found.is_sealed == sealed))
+        };
+        assert!(is_sealed(true) && is_sealed(false), "a kill leaves both");
         Self { earlier, killed, closed, shown }
     }
 }

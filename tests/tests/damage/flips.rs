@@ -7,7 +7,7 @@ use std::thread;
 use daxite::Error;
 use daxite_tests::{Subject, number};
 
-use crate::patient::{Part, Patient};
+use crate::patient::{Part, Patient, Shows};
 
 /// What became of flips.
 #[derive(Default, Debug)]
@@ -25,7 +25,7 @@ fn a_flipped_byte_is_named_or_makes_no_difference() {
         let tally = flip_all(state, image);
         let faults = tally.harmless + tally.refused + tally.torn;
         println!("{state}: {faults} flips: {tally:?}");
-        assert!(tally.harmless > 100 && tally.refused > 100, "{state}: {tally:?}");
+        assert!(tally.harmless > 50 && tally.refused > 100, "{state}: {tally:?}");
         assert_eq!(tally.torn > 0, state == "killed", "{tally:?}");
     }
 }
@@ -62,7 +62,7 @@ fn flip(patient: &mut Patient, state: &str, at: usize, tally: &mut Tally) {
     let mask = [0x01, 0x80, 0xff][at % 3];
     let what = format!("{state}: byte {at:#x} flipped by {mask:#x}");
     let flipped = [patient.image[at] ^ mask];
-    let opened = patient.open(&[(at, &flipped)], None, &what);
+    let opened = patient.open(&[(at, &flipped)], Shows::Written, &what);
     let (bytes, part) = patient.part(at);
     match &opened {
         Ok(0) => tally.harmless += 1,

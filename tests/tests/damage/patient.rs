@@ -18,6 +18,16 @@ pub(crate) enum Part {
     Other,
 }
 
+/// What a damaged pool must show, if it opens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shows {
+    /// What was written, but for damaged frames at the ends of segments without a seal.
+    Written,
+    /// What the log in it says: where several places are damaged at once, or one is as it was earlier, in
+    /// a pool that was not closed.
+    Log,
+}
+
 /// A pool in a bed of its own.
 pub(crate) struct Patient {
     pub image: Vec<u8>,
@@ -54,19 +64,18 @@ impl Patient {
         found.cloned().unwrap_or((at..at + 1, Part::Other))
     }
 
-    /// Opens the pool with `patches` in it. What opens shows what the log in it says, and that is what was
-    /// written but for damaged ends of segments without a seal, unless a patch is `of_an_earlier_moment`.
-    /// What is refused says where.
+    /// Opens the pool with `patches` in it, and answers how many frames are gone.
     ///
-    /// Answers how many frames are gone.
+    /// # Errors
+    /// That of opening.
     pub(crate) fn open(
         &mut self,
         patches: &[(usize, &[u8])],
-        of_an_earlier_moment: Option<()>,
+        shows: Shows,
         what: &str,
     ) -> Result<usize, Error> {
         let damaged: Vec<_> = patches.iter().map(|(at, with)| *at..at + with.len()).collect();
-        let (log, expected, pool) = (&self.log, &self.shown, &self.image);
+        let (log, expected) = (&self.log, &self.shown);
         self.bed.look(patches, |database, image| {
             let found = shown(database).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(database.pool().volumes().unwrap().len() == 2, "{what}: volumes");
@@ -76,11 +85,10 @@ impl Patient {
             }
             let left = Log::in_pool(database.pool(), image).unwrap();
             left.explains(&found).unwrap_or_else(|why| panic!("{what}: {why}"));
-            if of_an_earlier_moment.is_none() {
+            if shows == Shows::Written {
                 log.survives_as(&left, &damaged).unwrap_or_else(|why| panic!("{what}: {why}"));
             }
-            debug_assert_eq!(pool.len(), image.len());
-            frames(log) - frames(&left)
+            frames(log).abs_diff(frames(&left))
         })
     }
 }
