@@ -667,7 +667,7 @@ impl ExtentMap {
     }
 
     /// 16 bits over everything that the word belongs to.
-    fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
+    pub(crate) fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&(u64::from(level) | index << 8).to_le_bytes());
         bytes[8..].copy_from_slice(&payload.to_le_bytes());

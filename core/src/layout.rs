@@ -19,6 +19,12 @@ macro_rules! assert_layout {
             assert!(size_of::<$type>() == $size);
             $(assert!(std::mem::offset_of!($type, $field) == $offset);)+
         };
+        #[cfg(feature = "sim")]
+        impl $type {
+            /// Where each field starts.
+            pub(crate) const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), $offset)),+];
+        }
     };
 }
 

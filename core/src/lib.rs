@@ -75,6 +75,8 @@ mod volume;
 mod zero;
 
 #[cfg(feature = "sim")]
+pub mod craft;
+#[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(test)]
 mod state_table;

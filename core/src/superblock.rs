@@ -44,7 +44,8 @@ impl Superblock {
         xxh3_64(&self.uuid)
     }
 
-    fn sealed(mut self) -> Self {
+    /// With the right checksum.
+    pub(crate) fn sealed(mut self) -> Self {
         self.checksum = 0;
         self.checksum = xxh3_64(bytemuck::bytes_of(&self));
         self

@@ -260,12 +260,12 @@ fn frame_header(bytes: &[u8]) -> Option<(FrameHeader, &[u8])> {
     sensible.then_some((header, lines))
 }
 
-fn header_check(header: &FrameHeader, at: u64, seed: Seed) -> u16 {
+pub(crate) fn header_check(header: &FrameHeader, at: u64, seed: Seed) -> u16 {
     let fields = FrameHeader { checksum: 0, check: 0, ..*header };
     xxh3_64_with_seed(bytes_of(&fields), seed.at(at)) as u16
 }
 
-fn frame_checksum(lines: &[u8], at: u64, seed: Seed) -> u64 {
+pub(crate) fn frame_checksum(lines: &[u8], at: u64, seed: Seed) -> u64 {
     xxh3_64_with_seed(&lines[size_of::<u64>()..], seed.at(at))
 }
 

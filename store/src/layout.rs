@@ -1,4 +1,4 @@
-//! What the log looks like on the medium. `docs/FORMAT-log.md` draws the picture and tells why.
+//! What the log looks like on the medium. `docs/FORMAT.md` draws the picture and tells why.
 //!
 //! 1. Plain old data, little-endian, fixed width; reserved bytes are zero and checked to be.
 //! 2. Bytes are read into owned values; no reference into the medium has a type of this file.
@@ -12,6 +12,12 @@ macro_rules! assert_layout {
             assert!(size_of::<$type>() == $size);
             $(assert!(std::mem::offset_of!($type, $field) == $offset);)*
         };
+        #[cfg(feature = "test-util")]
+        impl $type {
+            /// Where each field starts.
+            pub(crate) const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), $offset)),*];
+        }
     };
 }
 

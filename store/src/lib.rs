@@ -90,6 +90,7 @@
 //! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
 //! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes), `recovery::surplus` (what is there twice) |
 //! | not opening | `checkup` (all damage, by name) |
+//! | tests | `craft` (structures that verify, whatever they say), behind a feature |
 //!
 //! Each opens with its invariants.
 #![forbid(unsafe_code)]
@@ -139,6 +140,9 @@ mod recovery;
 
 mod checkup;
 
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub mod craft;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 

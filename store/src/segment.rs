@@ -58,7 +58,7 @@ impl PoolSeed {
     }
 
     /// The seed of header and seal of a segment.
-    fn segment(self, no: SegmentNo) -> Seed {
+    pub(crate) fn segment(self, no: SegmentNo) -> Seed {
         Seed(xxh3_64_with_seed(&no.0.to_le_bytes(), self.0))
     }
 
@@ -104,7 +104,7 @@ impl PoolSeed {
 }
 
 /// The checksum of a header or seal: of what follows the field.
-fn line_checksum(line: &[u8], at: u64, seed: Seed) -> u64 {
+pub(crate) fn line_checksum(line: &[u8], at: u64, seed: Seed) -> u64 {
     xxh3_64_with_seed(&line[16..], seed.at(at))
 }
 

@@ -52,6 +52,11 @@ impl Store {
         let read_only = pool.is_read_only();
         let volume = match pool.volume(LOG_VOLUME)? {
             Some(volume) => Some(volume),
+            // A log that is started now would not be the one that was closed.
+            None if info.owner_digest != 0 => {
+                let detail = "its volume is missing, though the database was closed".to_string();
+                return Err(Error::Corruption { what: "the log".to_string(), offset: 0, detail });
+            }
             // Created, but for its log: the creator crashed.
             None if read_only => None,
             None => Some(pool.create_volume(LOG_VOLUME, LOG_BYTES)?),

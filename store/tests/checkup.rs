@@ -175,3 +175,20 @@ fn pools_without_a_log_and_with_damage_below_it_say_so() {
     let checkup = Database::examine(&path).unwrap();
     assert!(checkup.is_damaged() && matches!(checkup.log, LogCheckup::Unread), "{checkup:?}");
 }
+
+#[test]
+fn a_log_whose_volume_is_gone_after_a_close_is_named_and_not_started_again() {
+    let (_folder, path) = pool_path();
+    let options = CreateOptions { len_bytes: 8 << 20, ..CreateOptions::default() };
+    let pool = Pool::create(&path, &options).unwrap();
+    pool.create_volume("no log", HUGE).unwrap();
+    // As a database does, whose volume then had another name.
+    pool.close_with(7).unwrap();
+    drop(pool);
+    let image = std::fs::read(&path).unwrap();
+    let checkup = examine(&path, &image);
+    let [finding] = findings(&checkup) else { panic!("{checkup:?}") };
+    assert_eq!((finding.severity, &*finding.what), (Severity::Damage, "the log"));
+    assert!(Database::open(&path).unwrap_err().is_corruption());
+    assert!(std::fs::read(&path).unwrap() == image, "the file was changed");
+}

@@ -3,9 +3,12 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+mod bed;
 pub mod crash;
+pub mod fuzz;
 pub mod history;
 mod ledger;
+mod log;
 mod model;
 pub mod naive;
 mod oracle;
@@ -14,23 +17,44 @@ mod place;
 mod process;
 mod random;
 mod stamp;
+mod subject;
 pub mod traced;
 
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
+pub use bed::{Bed, assert_honest};
 pub use ledger::{Event, Ledger};
+pub use log::{Log, LogSegment};
 pub use model::{Learned, Model, Shape};
 pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
 pub use own_process::{in_own_process, say, skip};
 pub use place::{Place, check_space, test_folder, written_until_full};
 pub use process::{Heard, PART, Process, my_part};
-pub use random::{Random, for_seeds};
+pub use random::{Random, for_seeds, number};
 pub use stamp::{STAMPED_LEN_MIN, Stamp};
+pub use subject::{POOL_BYTES, Subject};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// A store as its users see it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    /// The names of its keyspaces, in order.
+    pub keyspaces: Vec<String>,
+    /// What is in them.
+    pub contents: Contents,
+}
+
+/// Reads all that a store shows.
+///
+/// # Errors
+/// What reading answers.
+pub fn shown(database: &Database) -> Result<Shown, Error> {
+    Ok(Shown { keyspaces: database.keyspaces(), contents: contents(database)? })
+}
 
 /// Reads a whole store, and checks that the lengths of its keyspaces agree.
 ///

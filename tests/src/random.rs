@@ -69,7 +69,8 @@ impl Drop for Replay {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+/// The number in an environment variable, if it is set.
+pub fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }

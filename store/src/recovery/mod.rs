@@ -36,8 +36,9 @@ use crate::layout::Seal;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
 use crate::writer::persist_seal;
-use scan::Finding;
 use xxhash_rust::xxh3::xxh3_64;
+
+pub(crate) use scan::{Finding, examine};
 
 /// What a log held.
 pub(crate) struct Recovered {
@@ -174,7 +175,7 @@ fn slots(volume: &Volume) -> Result<BTreeSet<SegmentNo>> {
 /// Maps slot `no` and examines what is there. `None` if the head of the slot is a hole.
 fn look(volume: &Volume, seed: PoolSeed, no: SegmentNo) -> Result<Option<Slot>> {
     let Some((appender, extent)) = volume.map_existing(no.slot())? else { return Ok(None) };
-    let finding = scan::examine(appender.bytes(), seed, no)
+    let finding = examine(appender.bytes(), seed, no)
         .map_err(|damage| damaged(no, &extent, damage.offset, damage.detail.to_string()))?;
     Ok(Some(Slot { no, appender, extent, finding }))
 }
