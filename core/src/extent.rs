@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::fault::Request;
 use crate::guard::{Faulted, Pinned};
 use crate::medium::Mode;
-use crate::persist::{Durable, Flushed, Writer, fence, flush_range, store_lines};
-use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset};
+use crate::persist::{Durable, Flushed, Writer, fence, flush_range, store_lines, touch};
+use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset, PageNo};
 use crate::volume::VolumeShared;
 
 /// A mapped extent whose frozen prefix can be read. Pins the mapping while it lives.
@@ -113,6 +113,36 @@ impl Extent {
         })
     }
 
+    /// Makes sure that `len_bytes` bytes from `start` on can be read, where the process handles media
+    /// errors ([`crate::install_sigbus_handler`]): bytes that are about to be handed out in place.
+    /// Otherwise that is left to whoever reads them.
+    ///
+    /// Panics past the end of the extent.
+    ///
+    /// # Errors
+    /// [`Error::MediaError`]; the page is on the list of bad pages then.
+    #[inline]
+    pub fn touch(&self, start: u64, len_bytes: u64) -> Result<()> {
+        touch(&self.pinned.volume.pool.medium, self.part(start, len_bytes))
+    }
+
+    /// The pages of the pool that hold any of `len_bytes` bytes from `start` on and cannot be read, as
+    /// far as anyone knows. All of them are on the list of bad pages then.
+    ///
+    /// What the kernel knows is found out without a signal. What it does not know yet ends the process,
+    /// unless it handles media errors ([`crate::install_sigbus_handler`]). Costs a system call.
+    ///
+    /// Panics past the end of the extent.
+    pub fn unreadable(&self, start: u64, len_bytes: u64) -> Vec<PageNo> {
+        self.pinned.volume.pool.medium.unreadable(self.part(start, len_bytes))
+    }
+
+    fn part(&self, start: u64, len_bytes: u64) -> ByteRange {
+        let range = ByteRange::new(Offset(self.physical().0 + start), len_bytes);
+        assert!(range.end() <= self.pinned.physical.end(), "a part past the extent");
+        range
+    }
+
     fn address(&self, start: u64) -> *const u8 {
         self.pinned.volume.pool.medium.address(Offset(self.physical().0 + start))
     }
@@ -170,7 +200,7 @@ impl Appender {
         let medium = &pool.medium;
         assert!(lines.len() as u64 <= self.remaining_bytes(), "appended past the end");
         let start = Offset(self.extent.physical().0 + self.position);
-        let flushed = store_lines(medium, start, lines).by(self.extent.writer);
+        let flushed = store_lines(medium, start, lines)?.by(self.extent.writer);
         self.position += lines.len() as u64;
         Ok(flushed)
     }
@@ -190,7 +220,7 @@ impl Appender {
         let start = Offset(self.extent.physical().0 + self.position);
         let range = ByteRange::new(start, len_bytes);
         if medium.mode() == Mode::ReadWrite {
-            let [durable] = fence(medium, [flush_range(medium, range).by(self.extent.writer)])?;
+            let [durable] = fence(medium, [flush_range(medium, range)?.by(self.extent.writer)])?;
             self.extent.freeze(durable);
         } else {
             // ORDERING: Release, as in `freeze`; nobody stores to a pool that is read-only.

@@ -475,7 +475,7 @@ impl ExtentMap {
         let mut flushed = Vec::new();
         self.walk(ALL_SLOTS, &mut |owned| {
             if let Owned::Table(table) = owned {
-                flushed.push(flush_range(&self.medium, ByteRange::new(table.offset(), PAGE)));
+                flushed.push(flush_range(&self.medium, ByteRange::new(table.offset(), PAGE))?);
             }
             Ok(())
         })?;
@@ -617,23 +617,23 @@ impl ExtentMap {
             self.encode(level, first_index + nth as u64, word.unwrap_or(Word::Hole))
         };
         let encoded: Vec<u64> = (0..WORDS as usize).map(word).collect();
-        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&encoded));
+        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&encoded))?;
         let [_] = fence(&self.medium, [stored])?;
         Ok(())
     }
 
     pub(crate) fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
         let offset = word_offset(table, index);
-        let stored = store_word(&self.medium, offset, self.encode(level, index, word));
-        let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
+        let stored = store_word(&self.medium, offset, self.encode(level, index, word))?;
+        let [_] = fence(&self.medium, [stored.flush(&self.medium)?])?;
         Ok(())
     }
 
     /// Stores neighbouring words of a table of level 0, then persists them by one fence.
     fn persist_words(&self, table: PageNo, first: LogicalPage, words: &[Word]) -> Result<()> {
         let words = (first.0..).zip(words).map(|(index, &word)| self.encode(0, index, word));
-        let stored = store_words(&self.medium, word_offset(table, first.0), words);
-        let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
+        let stored = store_words(&self.medium, word_offset(table, first.0), words)?;
+        let [_] = fence(&self.medium, [stored.flush(&self.medium)?])?;
         Ok(())
     }
 
@@ -646,7 +646,7 @@ impl ExtentMap {
         if offset.0 + 8 > self.medium.len_bytes() {
             return Err(damaged(offset, "its table is outside the pool"));
         }
-        self.decode(level, index, load_word(&self.medium, offset))
+        self.decode(level, index, load_word(&self.medium, offset)?)
             .ok_or_else(|| damaged(offset, "its check does not match"))
     }
 

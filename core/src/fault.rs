@@ -311,12 +311,13 @@ impl VolumeShared {
         let medium = &self.pool.medium;
         let bytes = reserved.run().bytes();
         if access == Access::Write {
-            let [_] = fence(medium, [store_zero_lines(medium, bytes)])?;
+            let [_] = fence(medium, [store_zero_lines(medium, bytes)?])?;
             return Ok(());
         }
         let last = Offset(bytes.end().0 - APPEND_END_BYTES);
         let ends = [bytes.start, last].map(|start| ByteRange::new(start, APPEND_END_BYTES));
-        fence(medium, ends.map(|end| store_zero_lines(medium, end)))?;
+        let [first, last] = ends.map(|end| store_zero_lines(medium, end));
+        fence(medium, [first?, last?])?;
         Ok(())
     }
 

@@ -97,7 +97,8 @@ impl Recorder {
         let mut shadow = self.shadow.lock();
         shadow.floor = vec![0; medium.len_bytes() as usize];
         for (index, word) in shadow.floor.chunks_exact_mut(8).enumerate() {
-            word.copy_from_slice(&load_word(medium, Offset(index as u64 * 8)).to_le_bytes());
+            let visible = load_word(medium, Offset(index as u64 * 8)).expect("memory is readable");
+            word.copy_from_slice(&visible.to_le_bytes());
         }
     }
 
@@ -146,7 +147,8 @@ impl Shadow {
         let known = self.line(line, usize::MAX);
         let mut words = [None; WORDS];
         for (index, word) in words.iter_mut().enumerate() {
-            let visible = load_word(medium, Offset(line * LINE + index as u64 * 8));
+            let offset = Offset(line * LINE + index as u64 * 8);
+            let visible = load_word(medium, offset).expect("memory is readable");
             if visible != known[index] {
                 *word = Some(visible);
             }

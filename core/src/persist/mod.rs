@@ -8,17 +8,26 @@
 //! 4. Whoever stores has the exclusive right to the bytes, by a lock or by an owner type; each
 //!    caller names it.
 //!
+//! 5. An access that meets a bad page is [`crate::Error::MediaError`], if the process handles that
+//!    (`sigbus/`); of what was to be stored any part may be there then.
+//!
 //! On a page-cache medium flushing does nothing and the fence is an `msync` of the token's
 //! ranges, so a token always knows its range. Knows nothing of what the bytes mean.
 
+#[cfg(target_arch = "aarch64")]
+mod cleaned;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod guarded;
 mod instructions;
 
 use std::marker::PhantomData;
 
 use crate::error::Result;
 use crate::medium::{Medium, Persistence};
+use crate::sigbus;
 use crate::units::{ByteRange, LINE, Offset, lines};
 
+pub(crate) use instructions::Fault;
 pub use instructions::FlushInstruction;
 
 /// Stored, and lost if the power fails now.
@@ -62,10 +71,12 @@ pub struct Durable {
 
 impl Dirty {
     /// Writes the touched lines back.
-    pub(crate) fn flush(self, medium: &Medium) -> Flushed {
+    ///
+    /// # Errors
+    /// [`crate::Error::MediaError`].
+    pub(crate) fn flush(self, medium: &Medium) -> Result<Flushed> {
         assert_eq!(self.medium_id, medium.id(), "token of another medium");
-        write_back(medium, self.range);
-        Flushed::new(medium, self.range)
+        flush_range(medium, self.range)
     }
 }
 
@@ -101,12 +112,15 @@ impl Durable {
 /// came before it.
 ///
 /// The caller holds the lock of the structure that the word belongs to.
-pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Dirty {
+///
+/// # Errors
+/// [`crate::Error::MediaError`], as for all that follows.
+pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Result<Dirty> {
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
-    instructions::store_word(word_address(medium, offset), word);
+    done(medium, instructions::store_word(word_address(medium, offset), word))?;
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.stored_word(offset, word));
-    Dirty { range: ByteRange::new(offset, 8), medium_id: medium.id() }
+    Ok(Dirty { range: ByteRange::new(offset, 8), medium_id: medium.id() })
 }
 
 /// Stores `words` from `offset` on, each whole, in no order; otherwise as [`store_word`].
@@ -114,73 +128,101 @@ pub(crate) fn store_words(
     medium: &Medium,
     offset: Offset,
     words: impl Iterator<Item = u64>,
-) -> Dirty {
+) -> Result<Dirty> {
     let mut range = ByteRange::new(offset, 0);
     for word in words {
         let offset = range.end();
-        instructions::store_word(word_address(medium, offset), word);
+        done(medium, instructions::store_word(word_address(medium, offset), word))?;
         #[cfg(feature = "sim")]
         record(medium, |recorder| recorder.stored_word(offset, word));
         range.len_bytes += 8;
     }
-    Dirty { range, medium_id: medium.id() }
+    Ok(Dirty { range, medium_id: medium.id() })
 }
 
 /// Loads the word at `offset`.
-pub(crate) fn load_word(medium: &Medium, offset: Offset) -> u64 {
-    instructions::load_word(word_address(medium, offset))
+pub(crate) fn load_word(medium: &Medium, offset: Offset) -> Result<u64> {
+    done(medium, instructions::load_word(word_address(medium, offset)))
+}
+
+/// Makes sure that `range` can be read, by loading a byte of each line: what is handed out in place is
+/// looked at first. Does nothing unless the process handles media errors, since it would end there as
+/// well as later.
+#[inline]
+pub(crate) fn touch(medium: &Medium, range: ByteRange) -> Result<()> {
+    done(medium, try_touch(medium, range))
+}
+
+/// As [`touch`], and tells nobody of a bad page.
+#[inline]
+pub(crate) fn try_touch(medium: &Medium, range: ByteRange) -> Result<(), Fault> {
+    if !sigbus::is_installed() {
+        return Ok(());
+    }
+    assert!(range.end().0 <= medium.len_bytes(), "touch past the medium");
+    let lines = lines(range);
+    let address = medium.address(Offset(lines.start * LINE));
+    instructions::touch(address, lines.end - lines.start)
+}
+
+/// Copies the bytes from `start` on into `to`. The caller holds a guard under which nobody stores to
+/// them.
+pub(crate) fn copy_out(medium: &Medium, start: Offset, to: &mut [u8]) -> Result<()> {
+    assert!(start.0 + to.len() as u64 <= medium.len_bytes(), "copy past the medium");
+    done(medium, instructions::copy_out(to, medium.address(start)))
 }
 
 /// Stores whole lines past the cache. `offset` and the length are multiples of 64 bytes.
 ///
 /// The caller owns the bytes: a lock over a structure that no one reads meanwhile, or an
 /// [`crate::Appender`].
-pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Flushed {
+pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Result<Flushed> {
     let range = ByteRange::new(offset, bytes.len() as u64);
     check_lines(medium, range);
-    instructions::copy_lines(medium.address(offset), bytes);
+    done(medium, instructions::copy_lines(medium.address(offset), bytes))?;
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.flushed(medium, range));
-    Flushed::new(medium, range)
+    Ok(Flushed::new(medium, range))
 }
 
 /// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
-pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Flushed {
+pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Result<Flushed> {
     check_lines(medium, range);
-    instructions::zero_lines(medium.address(range.start), range.len_bytes);
+    done(medium, instructions::zero_lines(medium.address(range.start), range.len_bytes))?;
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.flushed(medium, range));
-    Flushed::new(medium, range)
+    Ok(Flushed::new(medium, range))
 }
 
 /// Copies whole lines within the medium, past the cache. The caller owns the target, as for
 /// [`store_lines`], and holds a lock under which nobody stores to the source.
-pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Flushed {
+pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Result<Flushed> {
     let range = ByteRange::new(to, from.len_bytes);
     check_lines(medium, from);
     check_lines(medium, range);
     assert!(from.end() <= to || range.end() <= from.start, "source and target overlap");
-    instructions::copy_lines_within(medium.address(to), medium.address(from.start), from.len_bytes);
+    let (target, source) = (medium.address(to), medium.address(from.start));
+    done(medium, instructions::copy_lines_within(target, source, from.len_bytes))?;
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.flushed(medium, range));
-    Flushed::new(medium, range)
+    Ok(Flushed::new(medium, range))
 }
 
 /// Stores zeros over any bytes. The caller owns them, as for [`store_lines`].
-pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Dirty {
+pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Result<Dirty> {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
-    instructions::zero_bytes(medium.address(range.start), range.len_bytes);
+    done(medium, instructions::zero_bytes(medium.address(range.start), range.len_bytes))?;
     #[cfg(feature = "sim")]
     record(medium, |recorder| recorder.stored_bulk(medium, range));
-    Dirty { range, medium_id: medium.id() }
+    Ok(Dirty { range, medium_id: medium.id() })
 }
 
 /// Writes back the lines of bytes that were stored some other way: through a write guard, or by
 /// an earlier life of the pool whose lines may still be in a cache.
-pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Flushed {
-    write_back(medium, range);
-    Flushed::new(medium, range)
+pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Result<Flushed> {
+    write_back(medium, range)?;
+    Ok(Flushed::new(medium, range))
 }
 
 /// Waits until everything flushed is on the medium: one fence, or one `msync`, for all tokens.
@@ -221,7 +263,8 @@ fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
 #[cfg(feature = "sim")]
 pub(crate) fn load_image(medium: &Medium, image: &[u8]) {
     assert!(medium.recorder().is_none(), "someone follows this medium already");
-    let [_] = fence(medium, [store_lines(medium, Offset(0), image)]).expect("memory does not fail");
+    let stored = store_lines(medium, Offset(0), image).expect("memory does not fail");
+    let [_] = fence(medium, [stored]).expect("memory does not fail");
 }
 
 /// Tells whoever follows the stores to this medium.
@@ -232,19 +275,27 @@ fn record(medium: &Medium, event: impl FnOnce(&crate::sim::Recorder)) {
     }
 }
 
-fn write_back(medium: &Medium, range: ByteRange) {
+/// The answer of an instruction, or the error for the page that it met.
+#[inline]
+fn done<T>(medium: &Medium, answer: Result<T, Fault>) -> Result<T> {
+    answer.map_err(|fault| medium.failed(fault))
+}
+
+fn write_back(medium: &Medium, range: ByteRange) -> Result<()> {
     match medium.persistence() {
         // Nothing to write back: a fence is enough, or msync does the work.
-        Persistence::Eadr | Persistence::Msync => {}
+        Persistence::Eadr | Persistence::Msync => Ok(()),
         // Volatile media take the same path as persistent ones, so that what is measured and
         // tested on tmpfs is what runs on persistent memory.
         Persistence::CacheFlush | Persistence::Volatile => {
             assert!(range.end().0 <= medium.len_bytes(), "flush past the medium");
-            for line in lines(range) {
-                instructions::flush(medium.instruction(), medium.address(Offset(line * LINE)));
-            }
+            let lines = lines(range);
+            let address = medium.address(Offset(lines.start * LINE));
+            let count = lines.end - lines.start;
+            done(medium, instructions::flush(medium.instruction(), address, count))?;
             #[cfg(feature = "sim")]
             record(medium, |recorder| recorder.flushed(medium, range));
+            Ok(())
         }
     }
 }
