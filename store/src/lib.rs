@@ -139,7 +139,7 @@ mod checkup;
 pub use batch::Batch;
 pub use checkup::{Checkup, LogCheckup, LogFinding};
 pub use database::Database;
-pub use daxite_core::{self, MediumKind, Persistence};
+pub use daxite_core::{self, MediumKind, Persistence, install_sigbus_handler};
 pub use error::{CasError, Error, Result};
 pub use iter::Iter;
 pub use keyspace::Keyspace;

@@ -291,11 +291,12 @@ impl Segment {
     /// The record at `location`, which is in this segment.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if its bytes make no sense.
+    /// [`Error::Corruption`] if its bytes make no sense, [`Error::MediaError`] if they cannot be read.
     pub(crate) fn record(&self, location: Location) -> Result<Record<'_>> {
         debug_assert_eq!(location.segment(), self.no);
         let start = location.offset();
         let readable = self.extent.frozen_bytes().saturating_sub(start);
+        self.extent.touch(start, location.len_bytes().min(readable))?;
         self.range(start, readable)
             .and_then(Record::decode)
             .ok_or_else(|| self.damaged(start, "the record's lengths make no sense".to_string()))
