@@ -141,4 +141,10 @@ pub enum Error {
     /// The pool was closed.
     #[error("pool is closed")]
     Closed,
+    /// This process was forked from the one that opened the pool, and has no part in it.
+    #[error("{}: opened by the process that this one was forked from", path.display())]
+    Forked {
+        /// The file or device.
+        path: PathBuf,
+    },
 }

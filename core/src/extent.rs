@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::fault::Request;
 use crate::guard::{Faulted, Pinned};
 use crate::medium::Mode;
-use crate::persist::{Durable, Flushed, Writer, fence, flush_range, store_lines, touch};
+use crate::persist::{
+    Durable, Flushed, Writer, before_read, fence, flush_range, store_lines, touch,
+};
 use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset, PageNo};
 use crate::volume::VolumeShared;
 
@@ -106,7 +108,7 @@ impl Extent {
     pub fn bytes(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {
         let end = start.checked_add(len_bytes)?;
         (end <= self.frozen_bytes()).then(|| {
-            let address = self.address(start);
+            let address = self.address(start, len_bytes);
             // SAFETY: frozen bytes are stored to by no one (invariants 1 and 2) and stay mapped
             // while `self` lives (invariant 4); the Acquire made their stores visible.
             unsafe { std::slice::from_raw_parts(address, len_bytes as usize) }
@@ -143,8 +145,12 @@ impl Extent {
         range
     }
 
-    fn address(&self, start: u64) -> *const u8 {
-        self.pinned.volume.pool.medium.address(Offset(self.physical().0 + start))
+    /// Where `len_bytes` bytes from `start` on are, which somebody is about to look at.
+    fn address(&self, start: u64, len_bytes: u64) -> *const u8 {
+        let medium = &self.pinned.volume.pool.medium;
+        let offset = Offset(self.physical().0 + start);
+        before_read(medium, ByteRange::new(offset, len_bytes));
+        medium.address(offset)
     }
 }
 
@@ -166,7 +172,7 @@ impl Appender {
 
     /// All bytes not yet appended, as they stand: what recovery looks at.
     pub fn bytes(&self) -> &[u8] {
-        let address = self.extent.address(self.position);
+        let address = self.extent.address(self.position, self.remaining_bytes());
         // SAFETY: the bytes from `position` to `end` belong to this appender alone (invariant 2),
         // which stores only through `&mut self`; they stay mapped by invariant 4.
         unsafe { std::slice::from_raw_parts(address, self.remaining_bytes() as usize) }
@@ -194,6 +200,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`Error::ReadOnly`], [`Error::Closed`]; [`Error::Io`] where the medium reports that it failed.
+    #[cfg_attr(feature = "sim", track_caller)]
     pub fn append(&mut self, lines: &[u8]) -> Result<Flushed> {
         let pool = &self.extent.pinned.volume.pool;
         pool.require_writable()?;

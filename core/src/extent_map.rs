@@ -22,7 +22,7 @@
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
@@ -30,11 +30,10 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
-use crate::persist::{
-    fence, fence_all, flush_range, load_word, store_lines, store_word, store_words,
-};
+use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::set_once::SetOnceArray;
 use crate::units::{
-    ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -110,6 +109,13 @@ pub(crate) enum Step {
     Past,
 }
 
+/// What the pages of a map are.
+pub(crate) struct Claimed {
+    /// As [`ExtentMap::seal`] answers it.
+    pub digest: u64,
+    pub tables: Vec<PageNo>,
+}
+
 pub(crate) struct ExtentMap {
     medium: Arc<Medium>,
     allocator: Arc<Allocator>,
@@ -123,8 +129,8 @@ pub(crate) struct ExtentMap {
     /// Guards the coming of the tables above; they never go.
     upper: Mutex<()>,
     /// For each GiB, the page of the table with its slots, once the words that lead there are known
-    /// to be durable; 0 before (page 0 is a superblock). Takes DRAM only where it is touched.
-    known: Box<[AtomicU64]>,
+    /// to be durable.
+    known: SetOnceArray<PageNo>,
 }
 
 impl ExtentMap {
@@ -138,7 +144,7 @@ impl ExtentMap {
     ) -> Self {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
         let changing = std::array::from_fn(|_| Mutex::new(()));
-        let known = bytemuck::allocation::zeroed_slice_box(WORDS.pow(ROOT_LEVEL - 1) as usize);
+        let known = SetOnceArray::new(WORDS.pow(ROOT_LEVEL - 1) as usize);
         let (sealed, upper) = (AtomicBool::new(false), Mutex::new(()));
         Self { medium, allocator, seed, root, changing, sealed, upper, known }
     }
@@ -422,13 +428,12 @@ impl ExtentMap {
     }
 
     /// Takes every page of the map, of a volume of `len_bytes`, from the allocator, as their owner.
-    /// Answers with the digest of the map, as [`ExtentMap::seal`] does.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a page outside the pool or with two owners, and for an extent past
     /// the end of the volume.
-    pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<u64> {
-        let mut digest = Digest::default();
+    pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<Claimed> {
+        let (mut digest, mut tables) = (Digest::default(), Vec::new());
         self.walk(ALL_SLOTS, &mut |owned| {
             let run = owned.run();
             if let Owned::Extent(extent) = owned
@@ -443,9 +448,12 @@ impl ExtentMap {
                 return Err(Error::Corrupt { what: "page", offset, detail });
             }
             digest.take(owned);
+            if let Owned::Table(table) = owned {
+                tables.push(table);
+            }
             Ok(())
         })?;
-        Ok(digest.finish())
+        Ok(Claimed { digest: digest.finish(), tables })
     }
 
     /// Refuses all changes from now on, and answers with a digest of what the map says: the same for
@@ -463,23 +471,6 @@ impl ExtentMap {
             Ok(Step::Down)
         })?;
         Ok(digest.finish())
-    }
-
-    /// Persists every table again. What is visible in a pool that was not closed may be there only in
-    /// caches that the power would take along: a killed process stored it. Nothing may be acknowledged
-    /// under such words, and no page be reused by them.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] where a word does not verify; [`Error::Io`].
-    pub(crate) fn persist_tables(&self) -> Result<()> {
-        let mut flushed = Vec::new();
-        self.walk(ALL_SLOTS, &mut |owned| {
-            if let Owned::Table(table) = owned {
-                flushed.push(flush_range(&self.medium, ByteRange::new(table.offset(), PAGE))?);
-            }
-            Ok(())
-        })?;
-        fence_all(&self.medium, flushed)
     }
 
     /// Frees every page of the map. The caller made sure that nothing on the medium names it.
@@ -557,10 +548,7 @@ impl ExtentMap {
     }
 
     fn known_table(&self, slot: SlotNo) -> Option<PageNo> {
-        // ORDERING: Acquire; pairs with the Release in `table_of_slots`: who knows the table sees
-        // what is in it.
-        let page = self.known[(slot.0 / WORDS) as usize].load(Ordering::Acquire);
-        (page != 0).then_some(PageNo(page))
+        self.known.get((slot.0 / WORDS) as usize).copied()
     }
 
     /// The table of level 1 that has the word of `slot`, with the tables above it. The words that
@@ -581,7 +569,7 @@ impl ExtentMap {
                 }
             };
         }
-        self.known[(slot.0 / WORDS) as usize].store(table.0, Ordering::Release);
+        self.known.get_or_init((slot.0 / WORDS) as usize, || Box::new(table));
         Ok(table)
     }
 
@@ -680,10 +668,9 @@ impl ExtentMap {
 
     /// 16 bits over everything that the word belongs to.
     fn check(&self, level: u32, index: u64, payload: u64) -> u64 {
-        let mut bytes = [0; 20];
-        bytes[..4].copy_from_slice(&level.to_le_bytes());
-        bytes[4..12].copy_from_slice(&index.to_le_bytes());
-        bytes[12..].copy_from_slice(&payload.to_le_bytes());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&(u64::from(level) | index << 8).to_le_bytes());
+        bytes[8..].copy_from_slice(&payload.to_le_bytes());
         xxh3_64_with_seed(&bytes, self.seed) >> 48
     }
 }

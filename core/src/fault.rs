@@ -126,7 +126,12 @@ impl VolumeShared {
         self.require_inside(request.range)?;
         if !matches!(locked.entry(), Entry::Mapping(_)) {
             match self.map.slot(slot)? {
-                Word::Huge(first) => locked.set(Entry::Mapping(first)),
+                Word::Huge(first) => {
+                    locked.set(Entry::Mapping(first));
+                    if self.may_be_in_caches(request.access) {
+                        locked.set_dirty();
+                    }
+                }
                 Word::Hole if request.access.allocates() => {
                     let goal = self.next_huge_goal();
                     let Some(reserved) = self.pool.allocator.reserve_huge(goal) else {
@@ -169,6 +174,13 @@ impl VolumeShared {
         self.check_range(range)
     }
 
+    /// Whether the bytes of an extent of an earlier life may be durable nowhere: whoever stored them was
+    /// killed before they were written back. They count as dirty, so that a sync makes what is read
+    /// now durable. An appender has a way of its own ([`crate::Appender::adopt`]).
+    fn may_be_in_caches(&self, access: Access) -> bool {
+        self.pool.was_killed && matches!(access, Access::Read | Access::Write)
+    }
+
     /// Answers from a 2 MiB mapping, whatever size was asked for.
     fn use_huge(&self, locked: &mut LockedHuge<'_>, request: Request) -> Resolved {
         let Entry::Mapping(first) = locked.entry() else { unreachable!("not a mapping") };
@@ -194,7 +206,12 @@ impl VolumeShared {
         self.require_inside(request.range)?;
         if !matches!(locked.entry(0), Entry::Mapping(_)) {
             match self.map.page(page)? {
-                Word::Page(physical) => locked.set(0, Entry::Mapping(physical)),
+                Word::Page(physical) => {
+                    locked.set(0, Entry::Mapping(physical));
+                    if self.may_be_in_caches(request.access) {
+                        locked.set_dirty(0);
+                    }
+                }
                 Word::Hole if request.access.allocates() => {
                     return self.allocate_pages(&mut locked, request);
                 }
@@ -231,7 +248,12 @@ impl VolumeShared {
             let nth = run.pages as usize;
             match locked.entry(nth) {
                 Entry::Mapping(_) => {}
-                _ => locked.set(nth, Entry::Mapping(first.plus(run.pages))),
+                _ => {
+                    locked.set(nth, Entry::Mapping(first.plus(run.pages)));
+                    if self.may_be_in_caches(request.access) {
+                        locked.set_dirty(nth);
+                    }
+                }
             }
             run.pages += 1;
         }

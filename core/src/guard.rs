@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::counters::Access;
 use crate::error::Result;
 use crate::fault::{Request, Resolved};
-use crate::persist::{fence, flush_range};
+use crate::persist::{before_read, before_store, fence, flush_range};
 use crate::pins::{Pin, Sharing};
 use crate::units::{ByteRange, ExtentSize, LogicalRange, Offset};
 use crate::volume::VolumeShared;
@@ -59,6 +59,12 @@ impl Pinned {
             None => volume.fault(request),
         };
         if let Ok(Resolved::Mapped { physical, size }) = resolved {
+            match request.access {
+                Access::Read => before_read(&volume.pool.medium, physical),
+                Access::Write => before_store(&volume.pool.medium, physical),
+                // Their bytes go through `Extent` and `Appender`.
+                _ => {}
+            }
             let mut pinned = Self { volume: Arc::clone(volume), physical, size, pin };
             volume.pins.shorten(&mut pinned.pin, physical.len_bytes);
             return Ok(Faulted::Pinned(pinned));

@@ -96,6 +96,7 @@ pub use inspect::{SlotExtents, SlotInfo, VolumeStats};
 pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};
+pub use set_once::SetOnceArray;
 pub use sigbus::install_sigbus_handler;
 pub use units::{
     ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalPage, LogicalRange, Offset, PAGE,

@@ -23,16 +23,16 @@ use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result};
 use crate::examine::Examination;
-use crate::extent_map::{ALL_SLOTS, ExtentMap, Owned, VOLUME_BYTES_MAX};
+use crate::extent_map::{ALL_SLOTS, Claimed, ExtentMap, Owned, VOLUME_BYTES_MAX};
 use crate::inspect::VolumeStats;
 use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
 };
 use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
-use crate::persist::{Durable, FlushInstruction, Flushed, fence};
+use crate::persist::{Durable, FlushInstruction, Flushed, fence, fence_all, flush_range};
 use crate::resize::check_len;
 use crate::superblock::{self, POOL_BYTES_MIN};
-use crate::units::{ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
+use crate::units::{ByteRange, ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
 use crate::volume::{Volume, VolumeShared};
 
 /// What volumes need of their pool.
@@ -50,6 +50,8 @@ pub(crate) struct PoolShared {
     /// Whether the superblock on the medium says that the pool is open.
     begun: AtomicBool,
     closed: AtomicBool,
+    /// Whether it is open for writing, and was not closed by whoever wrote to it before.
+    pub was_killed: bool,
 }
 
 struct PoolInner {
@@ -133,13 +135,16 @@ pub struct HugeUse {
 impl PoolShared {
     pub(crate) fn require_open(&self) -> Result<()> {
         // ORDERING: Acquire; pairs with the Release in `Pool::close`.
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.medium.require_own_process()
     }
 
     /// The right to change the pool; says on the medium that it is open, the first time.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Forked`], [`Error::Io`].
     pub(crate) fn require_writable(&self) -> Result<()> {
         self.medium.require_writable()?;
         self.require_open()?;
@@ -197,11 +202,18 @@ impl Pool {
         let exists = path.exists();
         let mut target =
             if exists { Target::open(path, Mode::ReadWrite)? } else { Target::create(path)? };
-        let created = Self::prepare(&mut target, options, exists)
-            .and_then(|len_bytes| Self::format(target, len_bytes, options));
+        let mut lock = None;
+        let fill = || {
+            // Outlives a failure: nobody else may make a pool of a file that is about to be removed.
+            lock = Some(target.share_lock()?);
+            let len_bytes = Self::prepare(&mut target, options, exists)?;
+            Self::format(target, len_bytes, options)
+        };
+        let created = fill();
         if created.is_err() && !exists {
             let _ = std::fs::remove_file(path);
         }
+        drop(lock);
         created
     }
 
@@ -259,9 +271,10 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Corrupt`] where a word of an extent map does not verify: the pool is not marked.
-    /// [`Error::Io`] where the medium reports that it failed.
+    /// [`Error::Forked`]; [`Error::Io`] where the medium reports that it failed.
     pub fn close_with(&self, owner_digest: u64) -> Result<()> {
         let shared = &self.0.shared;
+        shared.medium.require_own_process()?;
         let volumes = self.0.volumes.lock();
         // ORDERING: AcqRel; pairs with the Acquire in `require_open`.
         if shared.closed.swap(true, Ordering::AcqRel) || self.is_read_only() {
@@ -285,6 +298,16 @@ impl Pool {
         })
     }
 
+    /// An error in a process that was forked from the one that opened the pool: nothing of it is mapped
+    /// there. All calls that reach the medium say so by themselves, before they take a lock.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    #[inline]
+    pub fn require_own_process(&self) -> Result<()> {
+        self.0.shared.medium.require_own_process()
+    }
+
     /// Whether the pool was opened without the right to change it.
     pub fn is_read_only(&self) -> bool {
         self.0.shared.medium.mode() == Mode::ReadOnly
@@ -294,6 +317,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Io`] where the medium reports that it failed.
+    #[cfg_attr(feature = "sim", track_caller)]
     pub fn fence<const N: usize>(&self, flushed: [Flushed; N]) -> Result<[Durable; N]> {
         fence(&self.0.shared.medium, flushed)
     }
@@ -428,8 +452,9 @@ impl Pool {
     /// All volumes, by id.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word of an extent map does not verify.
+    /// [`Error::Corrupt`] where a word of an extent map does not verify; [`Error::Forked`].
     pub fn volumes(&self) -> Result<Vec<VolumeStats>> {
+        self.require_own_process()?;
         let open = self.0.volumes.lock().clone();
         let mut stats = open.iter().map(|volume| volume.stats()).collect::<Result<Vec<_>>>()?;
         stats.sort_by_key(|stats| stats.id);
@@ -439,8 +464,9 @@ impl Pool {
     /// What each huge page of the pool is used for, in order.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a word of an extent map does not verify.
+    /// [`Error::Corrupt`] where a word of an extent map does not verify; [`Error::Forked`].
     pub fn occupancy(&self) -> Result<Vec<HugeUse>> {
+        self.require_own_process()?;
         let free = self.0.shared.allocator.free_by_huge_page();
         let mut uses: Vec<HugeUse> = free
             .into_iter()
@@ -454,6 +480,11 @@ impl Pool {
             volume.add_occupancy(&mut uses)?;
         }
         Ok(uses)
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn medium(&self) -> &Medium {
+        &self.0.shared.medium
     }
 
     /// Free pages of each huge page. No lock is taken that is held over a fence, so a crash point may
@@ -533,6 +564,8 @@ impl Pool {
     pub(crate) fn load(medium: Medium) -> Result<Self> {
         let superblock = superblock::read(&medium)?;
         medium.fill_holes(superblock.pool_bytes)?;
+        let was_clean = superblock.state == STATE_CLEAN;
+        let was_killed = !was_clean && medium.mode() == Mode::ReadWrite;
         let medium = Arc::new(medium);
         let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));
         for offset in SUPERBLOCK_OFFSETS {
@@ -548,21 +581,24 @@ impl Pool {
             opens: superblock.opens + 1,
             begun: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            was_killed,
         });
         let used = superblock.volumes.iter().filter(|record| record.is_used());
-        let open = used
-            .map(|record| VolumeShared::load(&shared, record, superblock.state).map(Arc::new))
+        let loaded = used
+            .map(|record| VolumeShared::load(&shared, record, superblock.state))
             .collect::<Result<Vec<_>>>()?;
         shared.allocator.check();
-        let was_clean = superblock.state == STATE_CLEAN;
         if shared.medium.mode() == Mode::ReadWrite {
-            if !was_clean {
-                open.iter().try_for_each(|volume| volume.map.persist_tables())?;
-            }
             // Also if it was closed: the process may have been killed between the store of that mark
             // and its fence, and then the next version would go over the only durable copy.
-            superblock::persist(&shared.medium)?;
+            let mut visible = superblock::copies().to_vec();
+            if !was_clean {
+                let tables = loaded.iter().flat_map(|(_, tables)| tables);
+                visible.extend(tables.map(|table| ByteRange::new(table.offset(), PAGE)));
+            }
+            persist_again(&shared.medium, &visible)?;
         }
+        let open = loaded.into_iter().map(|(volume, _)| Arc::new(volume)).collect();
         let (volumes, owner_digest) = (Mutex::new(open), superblock.owner_digest);
         Ok(Self(Arc::new(PoolInner { shared, was_clean, owner_digest, volumes })))
     }
@@ -581,7 +617,12 @@ impl VolumeRecord {
 }
 
 impl VolumeShared {
-    fn load(pool: &Arc<PoolShared>, record: &VolumeRecord, state: u32) -> Result<Self> {
+    /// The volume of `record`, and the tables of its extent map.
+    fn load(
+        pool: &Arc<PoolShared>,
+        record: &VolumeRecord,
+        state: u32,
+    ) -> Result<(Self, Vec<PageNo>)> {
         let name = record.name().expect("checked with the superblock").to_string();
         if check_len(record.len_bytes).is_err() {
             return Err(Error::Corrupt {
@@ -593,7 +634,7 @@ impl VolumeShared {
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
         let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
-        let digest = map.claim_pages(record.len_bytes)?;
+        let Claimed { digest, tables } = map.claim_pages(record.len_bytes)?;
         if state == STATE_CLEAN && digest != record.map_digest {
             return Err(Error::Corrupt {
                 what: "extent map",
@@ -601,7 +642,7 @@ impl VolumeShared {
                 detail: format!("volume {name} is not mapped as it was when the pool was closed"),
             });
         }
-        Ok(Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map))
+        Ok((Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map), tables))
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {
@@ -620,6 +661,17 @@ impl VolumeShared {
             Ok(())
         })
     }
+}
+
+/// Persists `ranges` as they stand. What is visible in a pool that was not closed may be there only in
+/// caches that the power would take along: a killed process stored it. Nothing may be acknowledged
+/// under such words, and no page be reused by them.
+///
+/// # Errors
+/// [`Error::Io`] as the medium reports it.
+fn persist_again(medium: &Medium, ranges: &[ByteRange]) -> Result<()> {
+    let flushed = ranges.iter().map(|&range| flush_range(medium, range));
+    fence_all(medium, flushed.collect::<Result<_>>()?)
 }
 
 fn require_dax(medium: &Medium, required: bool) -> Result<()> {

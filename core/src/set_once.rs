@@ -1,55 +1,98 @@
-//! A place that is set once, and then read by one load.
+//! A long array of places that are set once, and then read by one load.
 //!
-//! 1. The pointer is null, or from `Box::into_raw` and never changes again until the place is dropped.
-//! 2. A place of zero bytes is an empty one, so that a large array of them costs memory only where
-//!    it is touched: `OnceLock` would be two words, and written at birth.
+//! 1. A pointer is null, or from `Box::into_raw` and never changes again until the array is dropped.
+//! 2. Memory comes zeroed from the kernel and costs only where it is touched, also when it goes: no
+//!    place behind `end` was ever set.
 
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use bytemuck::Zeroable;
+use memmap2::{MmapOptions, MmapRaw};
 
-#[repr(transparent)]
-#[derive(Zeroable)]
-#[zeroable(bound = "")]
-pub(crate) struct SetOnce<T> {
-    pointer: AtomicPtr<T>,
+/// Places for boxes, each of which is set once.
+///
+/// ```
+/// let array = daxite_core::SetOnceArray::new(1 << 20);
+/// assert!(array.get(700_000).is_none());
+/// assert_eq!(*array.get_or_init(700_000, || Box::new(7)), 7);
+/// assert_eq!(*array.get_or_init(700_000, || Box::new(8)), 7);
+/// ```
+pub struct SetOnceArray<T> {
+    memory: MmapRaw,
+    len: usize,
+    end: AtomicUsize,
     owns: PhantomData<Box<T>>,
 }
 
-impl<T: Send> SetOnce<T> {
+// SAFETY: places are only reached through atomics; what is in them is shared and dropped like a `T`.
+unsafe impl<T: Send + Sync> Send for SetOnceArray<T> {}
+// SAFETY: as above; `get_or_init` may also move a `T` to another thread, which `Send` allows.
+unsafe impl<T: Send + Sync> Sync for SetOnceArray<T> {}
+
+impl<T> SetOnceArray<T> {
+    /// `len` empty places, at least one.
+    ///
+    /// # Panics
+    /// If the system has no address space for them.
+    pub fn new(len: usize) -> Self {
+        let bytes = len.checked_mul(size_of::<AtomicPtr<T>>()).expect("an array that can be");
+        let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
+        let memory = MmapRaw::from(memory.expect("address space for an array"));
+        Self { memory, len, end: AtomicUsize::new(0), owns: PhantomData }
+    }
+
+    /// No place at or behind this one was set.
+    pub fn end(&self) -> usize {
+        // ORDERING: Acquire; pairs with the AcqRel in `get_or_init`.
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// What is at `index`.
     #[inline]
-    pub(crate) fn get(&self) -> Option<&T> {
+    pub fn get(&self, index: usize) -> Option<&T> {
         // ORDERING: Acquire; pairs with the Release in `get_or_init`.
-        let pointer = self.pointer.load(Ordering::Acquire);
+        let pointer = self.place(index).load(Ordering::Acquire);
         // SAFETY: null, or a box that stays until `self`, which is borrowed, is dropped (invariant 1).
         unsafe { pointer.as_ref() }
     }
 
-    /// What is there, or else `init`, unless another thread is faster.
-    pub(crate) fn get_or_init(&self, init: impl FnOnce() -> Box<T>) -> &T {
-        if let Some(value) = self.get() {
+    /// What is at `index`, or else `init`, unless another thread is faster.
+    pub fn get_or_init(&self, index: usize, init: impl FnOnce() -> Box<T>) -> &T {
+        if let Some(value) = self.get(index) {
             return value;
         }
+        // ORDERING: AcqRel, before the value can be seen; pairs with the Acquire in `end`.
+        self.end.fetch_max(index + 1, Ordering::AcqRel);
         let new = Box::into_raw(init());
-        let null = ptr::null_mut();
+        let (place, null) = (self.place(index), ptr::null_mut());
         // ORDERING: Release; pairs with the Acquire in `get`. Acquire for the other thread's value.
-        let set = self.pointer.compare_exchange(null, new, Ordering::Release, Ordering::Acquire);
+        let set = place.compare_exchange(null, new, Ordering::Release, Ordering::Acquire);
         if set.is_err() {
             // SAFETY: `new` was not stored, so it is still the only pointer to its box.
             drop(unsafe { Box::from_raw(new) });
         }
-        self.get().expect("somebody set it")
+        self.get(index).expect("somebody set it")
+    }
+
+    #[inline]
+    fn place(&self, index: usize) -> &AtomicPtr<T> {
+        assert!(index < self.len, "place {index} of {}", self.len);
+        let place = self.memory.as_mut_ptr().cast::<*mut T>().wrapping_add(index);
+        // SAFETY: aligned to a page and inside the mapping, which lives as long as `self`; zeros are a
+        // null pointer, and every access is atomic.
+        unsafe { AtomicPtr::from_ptr(place) }
     }
 }
 
-impl<T> Drop for SetOnce<T> {
+impl<T> Drop for SetOnceArray<T> {
     fn drop(&mut self) {
-        let pointer = *self.pointer.get_mut();
-        if !pointer.is_null() {
-            // SAFETY: from `Box::into_raw` (invariant 1), and nobody borrows `self` any more.
-            drop(unsafe { Box::from_raw(pointer) });
+        for index in 0..*self.end.get_mut() {
+            let pointer = self.place(index).load(Ordering::Relaxed);
+            if !pointer.is_null() {
+                // SAFETY: from `Box::into_raw` (invariant 1), and nobody borrows `self` any more.
+                drop(unsafe { Box::from_raw(pointer) });
+            }
         }
     }
 }
@@ -62,20 +105,27 @@ mod tests {
     #[test]
     fn the_first_value_stays_and_all_see_it() {
         let alive = Arc::new(());
-        let place: SetOnce<(u64, Arc<()>)> = SetOnce::zeroed();
-        assert!(place.get().is_none());
+        let array: SetOnceArray<(u64, Arc<()>)> = SetOnceArray::new(1 << 18);
+        assert!(array.get(9).is_none());
         let seen: Vec<u64> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|nth| {
-                    let (place, alive) = (&place, Arc::clone(&alive));
-                    scope.spawn(move || place.get_or_init(|| Box::new((nth, alive))).0)
+                    let (array, alive) = (&array, Arc::clone(&alive));
+                    scope.spawn(move || array.get_or_init(9, || Box::new((nth, alive))).0)
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert!(seen.iter().all(|nth| *nth == place.get().unwrap().0));
+        assert!(seen.iter().all(|nth| *nth == array.get(9).unwrap().0));
         assert_eq!(Arc::strong_count(&alive), 2, "the others are gone");
-        drop(place);
+        assert_eq!(array.end(), 10);
+        drop(array);
         assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "place 5 of 5")]
+    fn there_is_no_place_behind_the_last() {
+        SetOnceArray::<u64>::new(5).get(5);
     }
 }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
-use crate::persist::{fence, flush_range, load_word, store_lines, store_word, store_zero_lines};
+use crate::persist::{fence, load_word, store_lines, store_word, store_zero_lines};
 use crate::units::{ByteRange, HUGE, Offset, PAGE, PageNo};
 
 /// The smallest pool: both copies of the superblock, and room to work.
@@ -232,8 +232,7 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
 /// # Errors
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
-    let copies = SUPERBLOCK_OFFSETS.map(|offset| ByteRange::new(Offset(offset), PAGE));
-    let [first, second] = copies.map(|copy| store_zero_lines(medium, copy));
+    let [first, second] = copies().map(|copy| store_zero_lines(medium, copy));
     fence(medium, [first?, second?])?;
     superblock.sequence += 1;
     *superblock = superblock.sealed();
@@ -263,15 +262,9 @@ pub(crate) fn write(medium: &Medium, superblock: &mut Superblock) -> Result<()> 
     Ok(())
 }
 
-/// Persists both copies as they stand: a killed process may have left them in caches. Changes nothing.
-///
-/// # Errors
-/// [`Error::Io`] as the medium reports it.
-pub(crate) fn persist(medium: &Medium) -> Result<()> {
-    let copies = SUPERBLOCK_OFFSETS.map(|offset| ByteRange::new(Offset(offset), PAGE));
-    let [first, second] = copies.map(|copy| flush_range(medium, copy));
-    fence(medium, [first?, second?])?;
-    Ok(())
+/// Where the copies are.
+pub(crate) fn copies() -> [ByteRange; 2] {
+    SUPERBLOCK_OFFSETS.map(|offset| ByteRange::new(Offset(offset), PAGE))
 }
 
 fn read_copies(medium: &Medium) -> [Copy; 2] {

@@ -208,3 +208,74 @@ fn request(ops: &[Op<'_>], after: SeqNo, removal: Purpose) -> Result<FrameReques
     let purpose = if tally.puts > 0 { Purpose::Put } else { removal };
     Ok(FrameRequest { purpose, len_bytes: len_bytes as u64, after, tally })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Keyspace, Options};
+
+    /// Does what a writer does from taking the stripe to the fence; then its segment is sealed, and
+    /// reclaim empties it, before the writer goes on and publishes.
+    fn write_while_its_segment_is_emptied(keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) {
+        let store = keyspace.store();
+        let ops = [Op { keyspace: keyspace.core(), key, value }];
+        let mut held = store.hold(Scope::Keys, &ops);
+        let request = request(&ops, held.clock(), Purpose::Remove).unwrap();
+        let mut lane = store.lanes.lock();
+        let appended = lane.append(&store.space, &request, |encoder| {
+            encoder.push(&ops[0].record());
+        });
+        let appended = appended.unwrap().expect("room");
+        lane.seal(&store.space).unwrap();
+        drop(lane);
+        held.advance(appended.seqno);
+        std::thread::scope(|scope| {
+            let reclaim = scope.spawn(|| store.reclaim().unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            store.publish(&ops, appended);
+            drop(held);
+            let report = reclaim.join().unwrap();
+            assert!(report.compacted_segments > 0, "the segment was not emptied: {report:?}");
+        });
+    }
+
+    /// A database whose open segment holds hardly anything but dead records, behind others in which
+    /// everything lives, `late` included.
+    fn database(path: &std::path::Path) -> Keyspace {
+        let database = Options::new().capacity(4 << 20).lanes(1).create(path).unwrap();
+        let keyspace = database.keyspace("k").unwrap();
+        keyspace.insert("late", "old").unwrap();
+        let store = keyspace.store();
+        (0..1500u64).for_each(|n| keyspace.insert(n.to_be_bytes(), [1; 1000]).unwrap());
+        store.lanes.for_each(|lane| lane.seal(&store.space)).unwrap();
+        (0..100).for_each(|_| keyspace.insert("often", [2; 1000]).unwrap());
+        keyspace
+    }
+
+    #[test]
+    fn a_put_that_is_durable_and_not_yet_published_is_not_reclaimed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let keyspace = database(&path);
+        write_while_its_segment_is_emptied(&keyspace, b"late", Some(b"new"));
+        assert_eq!(keyspace.get("late").unwrap().unwrap(), b"new");
+        // As if the process had been killed.
+        drop(keyspace);
+        let database = crate::Database::open(&path).unwrap();
+        let keyspace = database.get_keyspace("k").unwrap().unwrap();
+        assert_eq!(keyspace.get("late").unwrap().unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_removal_that_is_durable_and_not_yet_published_is_not_reclaimed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let keyspace = database(&path);
+        write_while_its_segment_is_emptied(&keyspace, b"late", None);
+        assert_eq!(keyspace.get("late").unwrap(), None);
+        drop(keyspace);
+        let database = crate::Database::open(&path).unwrap();
+        let keyspace = database.get_keyspace("k").unwrap().unwrap();
+        assert_eq!(keyspace.get("late").unwrap(), None, "an older value came back");
+    }
+}

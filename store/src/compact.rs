@@ -2,8 +2,11 @@
 //!
 //! 1. A record is moved as it is, with its number. So at any crash the copies are equal, and which
 //!    one a recovery takes makes no difference.
-//! 2. Liveness is decided under the stripe of the key, and the stripe is held until the copy is
-//!    durable and published. So what is moved is live, and what was not moved is dead for good.
+//! 2. That a record lives is decided under the stripe of its key, and the stripe is held until the
+//!    copy is durable and published. That it is dead is decided without, once all records of the
+//!    segment are published: it is sealed, and whoever appended to it holds a stripe until then. Before
+//!    that, a record that nobody can find yet looks dead. So what is moved is live, and what was not
+//!    moved is dead for good.
 //! 3. A frame is verified before its records are moved: damage is never given a new checksum.
 //! 4. Frames are short: no writer waits longer than for one of them.
 
@@ -76,6 +79,7 @@ impl Store {
         victim: &Segment,
         tombstones: Tombstones,
     ) -> Result<Outcome> {
+        self.stripes.wait_for_writes();
         let bytes = victim.bytes();
         let mut at = HEAD_BYTES as usize;
         let mut moving = Moving::default();
@@ -105,7 +109,7 @@ impl Store {
         Ok(if done { Outcome::Empty } else { Outcome::NoRoom })
     }
 
-    /// `record`, if it looks as if it must be moved.
+    /// `record`, unless it is dead.
     fn candidate<'v>(
         &self,
         record: &Record<'v>,
@@ -189,4 +193,64 @@ fn request(candidates: &[Candidate<'_>]) -> FrameRequest {
     }
     let len_bytes = frame_len(record_bytes) as u64;
     FrameRequest { purpose: Purpose::Reclaim, len_bytes, after, tally }
+}
+
+#[cfg(test)]
+mod tests {
+    use daxite_core::Pool;
+    use daxite_core::sim::{Budget, Explorer, Subject, Tally, Violation};
+
+    use super::*;
+    use crate::Database;
+
+    /// Knows whether the key was removed for certain.
+    struct Removed;
+
+    impl Subject for Removed {
+        type Expected = bool;
+        type Recovered = Database;
+
+        fn recover(&self, pool: Pool) -> Result<Database, String> {
+            let store = Store::open(pool, Some(1)).map_err(|error| error.to_string())?;
+            Ok(Database::new(Arc::new(store)))
+        }
+
+        fn check(&self, database: &Database, is_removed: &bool) -> Result<(), String> {
+            let keyspace = database.get_keyspace("k").map_err(|error| error.to_string())?;
+            let found = keyspace.is_some_and(|keyspace| keyspace.contains_key("key").unwrap());
+            if found && *is_removed { Err("it is back".to_string()) } else { Ok(()) }
+        }
+    }
+
+    /// Compacts a segment whose tombstone is needed, as if the rule of `reclaim.rs` had said
+    /// `tombstones`.
+    fn compacted(tombstones: Tombstones) -> Result<Tally, Violation> {
+        let explorer = Explorer::new(Removed, Budget::default());
+        explorer.run(1, 4 << 20, false, |pool, journal| {
+            let store = Arc::new(Store::open(pool.clone(), Some(1)).unwrap());
+            let seal = || store.lanes.for_each(|lane| lane.seal(&store.space)).unwrap();
+            let keyspace = Database::new(Arc::clone(&store)).keyspace("k").unwrap();
+            keyspace.insert("key", "value").unwrap();
+            keyspace.insert("what keeps the segment", "value").unwrap();
+            seal();
+            keyspace.remove("key").unwrap();
+            journal.end(|is_removed| *is_removed = true);
+            keyspace.insert("another", "value").unwrap();
+            seal();
+            let segments = store.space.segments().into_iter();
+            let victim = segments.max_by_key(|segment| segment.tombstones()).unwrap();
+            let outcome = store.compact(&mut store.reclaimer.lock(), &victim, tombstones).unwrap();
+            assert_eq!(outcome, Outcome::Empty);
+            store.space.retire(victim);
+            store.space.sweep_patiently(|| false).unwrap();
+            assert_eq!(store.space.punched(), 1, "nobody reads");
+        })
+    }
+
+    #[test]
+    fn a_tombstone_that_is_dropped_too_early_is_caught() {
+        let violation = compacted(Tombstones::Drop).expect_err("a key that is back");
+        assert!(violation.what.contains("it is back"), "{violation}");
+        compacted(Tombstones::Keep).expect("a key that stays away");
+    }
 }

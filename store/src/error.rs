@@ -164,6 +164,12 @@ pub enum Error {
     /// The database was closed.
     #[error("database is closed")]
     Closed,
+    /// This process was forked from the one that opened the database, and has no part in it.
+    #[error("{}: opened by the process that this one was forked from", path.display())]
+    Forked {
+        /// The file or device.
+        path: PathBuf,
+    },
 }
 
 impl Error {
@@ -219,6 +225,7 @@ impl From<daxite_core::Error> for Error {
             }
             Core::InvalidArgument(what) => Self::InvalidArgument(what),
             Core::Closed => Self::Closed,
+            Core::Forked { path } => Self::Forked { path },
             // The store asks for nothing that is out of place, so someone else is in its place.
             _ => Self::InvalidArgument("the volume `log` of the pool is used for something else"),
         }

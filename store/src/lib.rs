@@ -64,6 +64,9 @@
 //! A [`Value`] and an [`Iter`] keep the bytes they show, and what is kept cannot be given back:
 //! copy with [`Value::to_vec`] what is to be kept for long.
 //!
+//! A process that forks stays the owner of its database; in the child every call answers
+//! [`Error::Forked`], and values that the parent had read must not be looked at.
+//!
 //! # Space
 //!
 //! A pool has a fixed size. When it is full, puts answer [`Error::Full`], and change nothing;
@@ -85,7 +88,7 @@
 //! | the log | `segment`, `writer` (the end of one), `lane` (who appends), `table`, `space` (coming and going), `numbers`, `retired` |
 //! | writing | `stripes` (locks, clocks and the lock order), `commit` |
 //! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
-//! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes) |
+//! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes), `recovery::surplus` (what is there twice) |
 //! | not opening | `checkup` (all damage, by name) |
 //!
 //! Each opens with its invariants.
@@ -135,6 +138,9 @@ mod compact;
 mod recovery;
 
 mod checkup;
+
+#[cfg(feature = "test-util")]
+pub mod test_util;
 
 pub use batch::Batch;
 pub use checkup::{Checkup, LogCheckup, LogFinding};

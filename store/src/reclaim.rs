@@ -141,6 +141,8 @@ impl Store {
             self.space.punched(),
         );
         let free_bytes_before = self.pool().space().free_pages * PAGE;
+        // First what is dead already: an opening may have found some.
+        self.space.sweep()?;
         let mut pass = self.start_pass(Purpose::Put);
         while self.advance(&mut reclaimer, &mut pass)? {}
         self.space.sweep_patiently(|| false)?;

@@ -86,7 +86,7 @@ pub(crate) struct Space {
     clock: AtomicU64,
     /// Guards the coming and going of segments.
     state: Mutex<Inner>,
-    /// Sealed segments whose last record died: a hint for the next sweep.
+    /// Sealed segments whose last record died, here or before the opening: a hint for the next sweep.
     dying: Mutex<Vec<SegmentNo>>,
 }
 

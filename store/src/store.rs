@@ -1,8 +1,8 @@
 //! The parts of an open database, which all handles share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use daxite_core::{Pin, Pool, pin};
 use parking_lot::Mutex;
@@ -62,8 +62,10 @@ impl Store {
             return Err(not_ours("its volume `log` is none of a database"));
         }
         let recovered = recovery::recover(&pool, &volume, pool_seed)?;
-        let Recovered { segments, names, keyspaces, next_id, clock, seqno, report } = recovered;
+        let Recovered { segments, surplus, names, keyspaces, next_id, clock, seqno, report } =
+            recovered;
         let space = Space::new(pool, volume, pool_seed, segments, clock);
+        surplus.into_iter().for_each(|no| space.note_dying(no));
         let lanes = lane_count(lanes, &space);
         Ok(Self {
             space,
@@ -91,14 +93,20 @@ impl Store {
     }
 
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::Forked`].
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        Ok(self.pool().require_own_process()?)
     }
 
+    /// Asked before any lock is taken: in a forked process nobody may be left to give it back.
+    ///
     /// # Errors
-    /// [`Error::ReadOnly`].
+    /// [`Error::ReadOnly`], [`Error::Forked`].
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.pool().require_own_process()?;
         if self.read_only {
             return Err(Error::ReadOnly { path: self.path.clone() });
         }
@@ -164,8 +172,9 @@ impl Store {
     /// Waits for writes that are under way, refuses later ones, and marks the pool clean.
     ///
     /// # Errors
-    /// [`Error::Closed`] the second time; [`Error::Io`].
+    /// [`Error::Closed`] the second time; [`Error::Forked`]; [`Error::Io`].
     pub(crate) fn close(&self) -> Result<()> {
+        self.pool().require_own_process()?;
         let mut reclaimer = self.reclaimer.lock();
         let _held = self.stripes.lock_all();
         if self.closed.swap(true, Ordering::Relaxed) {
@@ -184,7 +193,9 @@ impl Drop for Store {
     fn drop(&mut self) {
         // Otherwise a segment that was just taken out of the table would keep the pool locked
         // until some other thread moves the epoch on.
-        self.space.let_go();
+        if self.pool().require_own_process().is_ok() {
+            self.space.let_go();
+        }
     }
 }
 
@@ -232,10 +243,15 @@ pub(crate) fn lost(error: Error, segment: &Segment, key: &[u8]) -> Error {
 
 /// The number of lanes: as `asked`, else one per core, but few in a small pool.
 fn lane_count(asked: Option<usize>, space: &Space) -> u16 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let room = usize::try_from(space.segments_max() / SEGMENTS_PER_LANE).unwrap_or(usize::MAX);
-    let lanes = asked.unwrap_or(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
+    let lanes = asked.unwrap_or_else(cores).min(room).clamp(1, usize::from(u16::MAX - 1));
     lanes as u16
+}
+
+/// Cores that this process may use. Asked once: it takes longer than to open a small pool.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// A store that is shared.

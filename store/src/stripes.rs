@@ -82,6 +82,12 @@ impl Stripes {
         Held::Many(self.stripes.iter().map(|stripe| stripe.0.lock()).collect())
     }
 
+    /// Waits until every write that is under way now is published, or has failed. Later ones may have
+    /// begun meanwhile.
+    pub(crate) fn wait_for_writes(&self) {
+        self.stripes.iter().for_each(|stripe| drop(stripe.0.lock()));
+    }
+
     /// The highest clock, each read at its own moment.
     pub(crate) fn clock(&self) -> SeqNo {
         self.stripes.iter().map(|stripe| *stripe.0.lock()).max().unwrap_or_default()

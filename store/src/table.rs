@@ -5,36 +5,36 @@
 //!    gone that was alive when the first was taken out (`space.rs` waits for its last holder).
 //! 2. Nothing means that the record moved meanwhile: read the index again.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use daxite_core::{EpochCell, Pin};
+use daxite_core::{EpochCell, Pin, SetOnceArray};
 
 use crate::segment::{Segment, SegmentNo};
 
 /// Segment numbers: slots of a volume of 256 TiB.
 pub(crate) const SEGMENTS_MAX: u32 = 1 << 27;
-const LEAF: usize = 1 << 12;
+const LEAF: usize = 1 << 9;
 
-type Leaf = Box<[EpochCell<Segment>]>;
+type Leaf = [EpochCell<Segment>; LEAF];
 
 /// Two levels; the second is made when its first segment comes.
 pub(crate) struct SegmentTable {
-    leaves: Box<[OnceLock<Leaf>]>,
+    leaves: SetOnceArray<Leaf>,
 }
 
 impl SegmentTable {
     pub(crate) fn new() -> Self {
-        Self { leaves: (0..SEGMENTS_MAX as usize / LEAF).map(|_| OnceLock::new()).collect() }
+        Self { leaves: SetOnceArray::new(SEGMENTS_MAX as usize / LEAF) }
     }
 
     /// The segment `no`, for as long as `pin` lives.
     pub(crate) fn get<'p>(&'p self, no: SegmentNo, pin: &'p Pin) -> Option<&'p Segment> {
-        self.leaves[no.0 as usize / LEAF].get()?[no.0 as usize % LEAF].load(pin)
+        self.leaves.get(no.0 as usize / LEAF)?[no.0 as usize % LEAF].load(pin)
     }
 
     /// The segment `no`, to be kept.
     pub(crate) fn get_arc(&self, no: SegmentNo, pin: &Pin) -> Option<Arc<Segment>> {
-        self.leaves[no.0 as usize / LEAF].get()?[no.0 as usize % LEAF].load_arc(pin)
+        self.leaves.get(no.0 as usize / LEAF)?[no.0 as usize % LEAF].load_arc(pin)
     }
 
     /// Puts `segment` in its place.
@@ -49,8 +49,8 @@ impl SegmentTable {
     }
 
     fn cell(&self, no: SegmentNo) -> &EpochCell<Segment> {
-        let leaf = self.leaves[no.0 as usize / LEAF]
-            .get_or_init(|| (0..LEAF).map(|_| EpochCell::empty()).collect());
+        let empty = || Box::new(std::array::from_fn(|_| EpochCell::empty()));
+        let leaf = self.leaves.get_or_init(no.0 as usize / LEAF, empty);
         &leaf[no.0 as usize % LEAF]
     }
 }

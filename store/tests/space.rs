@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Random, value_of};
+use common::{Random, pool_path, value_of};
 use daxite::{Database, Error, Keyspace, Options};
 
 fn database(capacity: u64) -> (Database, Keyspace) {
@@ -157,6 +157,47 @@ fn a_value_that_is_held_stays_and_its_space_comes_back_later() {
     db.reclaim().unwrap();
     let stats = db.stats();
     assert!(stats.log_bytes <= 512 << 10, "{stats:#?}");
+}
+
+#[test]
+fn a_crash_of_a_full_pool_in_the_middle_of_reclaim_leaves_it_usable() {
+    let (_folder, path) = pool_path();
+    let (keys, value) = (2400u64, value_of(1, 1000));
+    let mut db = Options::new().capacity(4 << 20).create(&path).unwrap();
+    let mut keyspace = db.keyspace("space").unwrap();
+    for n in 0..keys {
+        // Tombstones everywhere, each of which is needed.
+        let passing = (1 << 40 | n).to_be_bytes();
+        keyspace.insert(passing, "").unwrap();
+        keyspace.insert(n.to_be_bytes(), &value).unwrap();
+        keyspace.remove(passing).unwrap();
+    }
+    for round in 0..10u64 {
+        let random = &mut Random::new(round);
+        // Readers keep every segment, so what reclaim empties cannot be given back: it copies until its
+        // reserve is used up.
+        let held: Vec<_> = keyspace.iter().map(|pair| pair.unwrap().1).collect();
+        let full = loop {
+            if let Err(error) = keyspace.insert(random.below(keys).to_be_bytes(), &value) {
+                break error;
+            }
+        };
+        assert!(matches!(full, Error::Full { .. }), "{full}");
+        assert!(db.reclaim().unwrap().retired_segments > 0, "nothing was emptied");
+        // The process is killed, and with it the readers.
+        drop((held, keyspace, db));
+        db = Database::open(&path).unwrap();
+        assert!(!db.recovery_report().was_clean);
+        keyspace = db.get_keyspace("space").unwrap().unwrap();
+        assert_eq!(keyspace.len(), keys);
+        for n in 0..keys {
+            let what = format!("round {round}, key {n}");
+            let same = keyspace.get_with(n.to_be_bytes(), |found| *found == *value).unwrap();
+            assert_eq!(same, Some(true), "{what}");
+            let put = keyspace.insert(n.to_be_bytes(), &value);
+            put.unwrap_or_else(|error| panic!("{what}: {error}: {:#?}", db.stats()));
+        }
+    }
 }
 
 #[test]

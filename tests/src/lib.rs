@@ -3,17 +3,26 @@
 //! The README is a part of them: its example is compiled and run.
 #![doc = include_str!("../../README.md")]
 
+pub mod crash;
+mod ledger;
 mod model;
+mod oracle;
 mod place;
+mod process;
 mod random;
+mod stamp;
 
 use std::collections::BTreeMap;
 
 use daxite::{Database, Error};
 
+pub use ledger::{Event, Ledger};
 pub use model::{Learned, Model, Shape};
-pub use place::{Place, check_space, written_until_full};
+pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
+pub use place::{Place, check_space, test_folder, written_until_full};
+pub use process::{Heard, PART, Process, my_part};
 pub use random::{Random, for_seeds};
+pub use stamp::{STAMPED_LEN_MIN, Stamp};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
@@ -34,9 +43,4 @@ pub fn contents(database: &Database) -> Result<Contents, Error> {
         assert_eq!(keyspace.len(), counted as u64, "the length of {name}");
     }
     Ok(contents)
-}
-
-/// The seed that crash tests begin with: `DAXITE_CRASH_SEED`, so that a failure can be replayed.
-pub fn crash_seed() -> u64 {
-    std::env::var("DAXITE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }

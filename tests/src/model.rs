@@ -68,6 +68,11 @@ impl Model {
         }
     }
 
+    /// The pages that may hold something else than zeros.
+    pub fn written_pages(&self) -> impl Iterator<Item = u64> {
+        self.pages.keys().copied()
+    }
+
     /// The bytes of `range`.
     pub fn read(&self, range: LogicalRange) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(range.len_bytes as usize);

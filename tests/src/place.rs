@@ -39,6 +39,15 @@ impl Place {
     }
 }
 
+/// A folder for pools. `DAXITE_TEST_DIR` chooses where; otherwise it is memory if there is any.
+pub fn test_folder(prefix: &str) -> TempDir {
+    let parent = std::env::var_os("DAXITE_TEST_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() }
+    });
+    TempDir::with_prefix_in(prefix, parent).expect("a folder for the test")
+}
+
 /// Panics unless pages of the pool, at rest, are free or mapped, and mapped are exactly those that
 /// extents, tables and superblocks account for.
 pub fn check_space(pool: &Pool) {

@@ -1,15 +1,12 @@
 //! Promise: what is acknowledged after a process was killed survives a power failure, even where the
 //! killed process left words in the caches that never reached the medium.
 //!
-//! Method: a recorded pool; at every fence the process dies, and a successor opens what is visible,
+//! Method: a recorded pool; at every moment the process dies, and a successor opens what is visible,
 //! with what is not yet on the medium still not there. It writes to page after page, each of which is
-//! acknowledged; the power fails at any fence, and every image that may be left must have these bytes. A failure prints the
-//! fence and the image.
+//! acknowledged; the power fails at any of its moments, and every state that may be left must have these
+//! bytes. A failure prints the `DAXITE_CRASH_REPLAY` that opens just its state.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use daxite_core::sim::{CrashPoint, Recorder};
+use daxite_core::sim::{Budget, Explorer, Journal, Subject};
 use daxite_core::{HUGE, LogicalRange, PAGE, Pool, Volume};
 
 const PAGES: u64 = 4;
@@ -22,50 +19,55 @@ fn write_all(volume: &Volume, fill: u8) {
     places().for_each(|start| volume.write(start, &[fill; 100]).unwrap());
 }
 
-fn killed_then_power_failure(point: &CrashPoint<'_>) -> u64 {
-    let Ok((pool, recorder)) = point.restart() else { return 0 };
-    let Some(volume) = pool.volume("v").unwrap() else { return 0 };
-    let (states, acknowledged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let (counted, sure, fence) = (Arc::clone(&states), Arc::clone(&acknowledged), point.fences());
-    recorder.on_fence(move |point| {
-        for choice in point.choices(3, fence) {
-            let context = format!("killed at fence {fence}, then image {choice}");
-            let pool = Pool::from_image(&point.image(&choice), None);
-            let pool = pool.unwrap_or_else(|error| panic!("{context}: {error}"));
-            let volume =
-                pool.volume("v").unwrap().unwrap_or_else(|| panic!("{context}: no volume"));
-            for start in places().take(sure.load(Ordering::Relaxed) as usize) {
-                let guard = volume.map(LogicalRange::new(start, 100)).unwrap();
-                assert_eq!(&*guard, &[9; 100], "{context}: bytes at {start:#x}");
-            }
-            pool.check();
-            counted.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    for start in places() {
-        volume.write(start, &[9; 100]).unwrap();
-        acknowledged.fetch_add(1, Ordering::Relaxed);
-        recorder.crash_point();
+/// Expects so many places to have what the successor wrote.
+struct Successor;
+
+impl Subject for Successor {
+    type Expected = usize;
+    type Recovered = Pool;
+
+    fn recover(&self, pool: Pool) -> Result<Pool, String> {
+        pool.check();
+        Ok(pool)
     }
-    states.load(Ordering::Relaxed)
+
+    fn check(&self, pool: &Pool, acknowledged: &usize) -> Result<(), String> {
+        let Some(volume) = pool.volume("v").unwrap() else {
+            return if *acknowledged == 0 { Ok(()) } else { Err("no volume".to_string()) };
+        };
+        for start in places().take(*acknowledged) {
+            let guard = volume.map(LogicalRange::new(start, 100)).unwrap();
+            if *guard != [9; 100] {
+                return Err(format!("the bytes at {start:#x} are {:?}", &guard[..4]));
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&self, pool: &Pool, journal: &Journal<usize>) {
+        let Some(volume) = pool.volume("v").unwrap() else { return };
+        for start in places() {
+            volume.write(start, &[9; 100]).unwrap();
+            journal.end(|acknowledged| *acknowledged += 1);
+        }
+    }
 }
 
 #[test]
 fn what_a_successor_acknowledges_survives_though_its_ancestor_was_killed_in_a_fault() {
     for pool_bytes in [4 << 20, 8 << 20] {
-        let recorder = Arc::new(Recorder::default());
-        let states = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&states);
-        recorder.on_fence(move |point| {
-            counted.fetch_add(killed_then_power_failure(point), Ordering::Relaxed);
+        // The power never fails before the process died.
+        let budget = Budget { states: 1, kill_every: 1, recovery_every: 0, ..Budget::default() };
+        let explorer = Explorer::new(Successor, Budget { depth: 1, ..budget });
+        let tally = explorer.run(1, pool_bytes, 0, |pool, _| {
+            let volume = pool.create_volume("v", 1 << 40).unwrap();
+            write_all(&volume, 1);
+            volume.punch(LogicalRange::new(PAGE, HUGE)).unwrap();
+            volume.write(0, &[2; 10]).unwrap();
+            volume.punch(LogicalRange::new(0, 2 * HUGE)).unwrap();
+            write_all(&volume, 3);
         });
-        let pool = Pool::recorded(pool_bytes, &recorder).unwrap();
-        let volume = pool.create_volume("v", 1 << 40).unwrap();
-        write_all(&volume, 1);
-        volume.punch(LogicalRange::new(PAGE, HUGE)).unwrap();
-        volume.write(0, &[2; 10]).unwrap();
-        volume.punch(LogicalRange::new(0, 2 * HUGE)).unwrap();
-        write_all(&volume, 3);
-        assert!(states.load(Ordering::Relaxed) > 500, "hardly anything: {states:?}");
+        let tally = tally.unwrap_or_else(|violation| panic!("{violation}"));
+        assert!(tally.states > 500 && tally.kills > 20, "{tally}");
     }
 }

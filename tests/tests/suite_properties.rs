@@ -404,12 +404,12 @@ fn an_extent_is_durable_before_its_bytes_are_handed_out() {
         let mapped = range(HUGE, guard.len() as u64);
         assert_eq!(mapped.len_bytes, 1 << 20);
         recorder.on_fence(move |point| {
-            for choice in point.choices(16, 1) {
-                let pool = Pool::from_image(&point.image(&choice), None).unwrap();
-                let extents = pool.volume("v").unwrap().unwrap().extents(mapped).unwrap();
+            point.each_state(16, 1, |pool| {
+                let volume = pool.unwrap().volume("v").unwrap().unwrap();
+                let extents = volume.extents(mapped).unwrap();
                 let bytes: u64 = extents.iter().map(|extent| extent.logical.len_bytes).sum();
                 assert!(bytes >= 1 << 20, "{extents:?}");
-            }
+            });
         });
         recorder.crash_point();
         guard.persist().unwrap();

@@ -6,14 +6,13 @@
 //!    tables are made when the first slot of the node is used at 4 KiB.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::table::Table;
 use crate::entry::SlotWord;
 use crate::epoch::{EpochCell, Pin, pin};
 use crate::primitives::atomic::{AtomicU64, Ordering};
-use crate::set_once::SetOnce;
+use crate::set_once::SetOnceArray;
 use crate::units::SlotNo;
 
 /// Slots of a node: one GiB. A model checker would look at every word of a node.
@@ -22,9 +21,7 @@ const NODE_SLOTS: usize = if cfg!(any(loom, shuttle)) { 4 } else { 512 };
 const NODES: usize = 1 << 18;
 
 pub(super) struct Directory {
-    nodes: Box<[SetOnce<Node>]>,
-    /// No node at or behind this one was made.
-    nodes_end: AtomicUsize,
+    nodes: SetOnceArray<Node>,
 }
 
 /// The slots of one GiB.
@@ -45,18 +42,13 @@ pub(super) struct Place<'a> {
 
 impl Directory {
     pub(super) fn new() -> Self {
-        let nodes = bytemuck::allocation::zeroed_slice_box(NODES);
-        Self { nodes, nodes_end: AtomicUsize::new(0) }
+        Self { nodes: SetOnceArray::new(NODES) }
     }
 
     /// The place of `slot`, made if it is not there yet.
     pub(super) fn place(&self, slot: SlotNo) -> Place<'_> {
         let (node_no, at) = split(slot);
-        let node = self.nodes[node_no].get_or_init(|| {
-            // ORDERING: AcqRel, before the node can be seen; pairs with the Acquire in `nodes`.
-            self.nodes_end.fetch_max(node_no + 1, Ordering::AcqRel);
-            Box::new(Node::new())
-        });
+        let node = self.nodes.get_or_init(node_no, || Box::new(Node::new()));
         Place { node, at }
     }
 
@@ -64,7 +56,7 @@ impl Directory {
     #[inline]
     pub(super) fn existing(&self, slot: SlotNo) -> Option<Place<'_>> {
         let (node_no, at) = split(slot);
-        let node = self.nodes[node_no].get()?;
+        let node = self.nodes.get(node_no)?;
         Some(Place { node, at })
     }
 
@@ -103,7 +95,7 @@ impl Directory {
 
     /// Bytes of DRAM that the directory and its tables take.
     pub(super) fn bytes(&self, pin: &Pin) -> u64 {
-        let mut bytes = size_of::<SetOnce<Node>>() * self.nodes_end.load(Ordering::Acquire);
+        let mut bytes = size_of::<usize>() * self.nodes.end();
         for (_, node) in self.nodes(SlotNo(0)..=SlotNo(u64::MAX)) {
             bytes += size_of::<Node>();
             if let Some(tables) = node.tables.get() {
@@ -117,11 +109,9 @@ impl Directory {
     /// The nodes that have slots of `slots`, each with its first slot, in order.
     fn nodes(&self, slots: RangeInclusive<SlotNo>) -> impl Iterator<Item = (SlotNo, &Node)> {
         let first = slots.start().0 as usize / NODE_SLOTS;
-        // ORDERING: Acquire; pairs with the AcqRel in `place`.
-        let made = self.nodes_end.load(Ordering::Acquire);
-        let end = (slots.end().0 as usize / NODE_SLOTS).saturating_add(1).min(made);
+        let end = (slots.end().0 as usize / NODE_SLOTS).saturating_add(1).min(self.nodes.end());
         (first..end).filter_map(|node_no| {
-            Some((SlotNo((node_no * NODE_SLOTS) as u64), self.nodes[node_no].get()?))
+            Some((SlotNo((node_no * NODE_SLOTS) as u64), self.nodes.get(node_no)?))
         })
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! 1. Nothing is written, and nothing is created unless the caller creates.
 //! 2. The size of a device comes from sysfs, since `stat` and `lseek` answer 0.
-//! 3. Whether a regular file is on DAX is decided by the mapping itself (`MAP_SYNC`), not here.
+//! 3. What is locked is what the path names: a lock on a file that was replaced or removed meanwhile
+//!    would keep nobody out.
+//! 4. Whether a regular file is on DAX is decided by the mapping itself (`MAP_SYNC`), not here.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -154,8 +156,17 @@ impl Target {
         Ok(Self { path: path.to_path_buf(), file, kind, len_bytes })
     }
 
+    /// Another handle of the lock, which ends with the last of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn share_lock(&self) -> Result<File> {
+        self.file.try_clone().map_err(io_error("lock", &self.path))
+    }
+
     /// One writer or several readers. The lock belongs to the open file, so a second handle in
-    /// this process meets it too, and it ends with the process, however that ends.
+    /// this process meets it too. It ends with the process, however that ends; but children that it
+    /// forked share it, until they are gone or have called `exec`.
     fn lock(file: &File, path: &Path, mode: Mode) -> Result<()> {
         let locked = match mode {
             Mode::ReadWrite => file.try_lock(),
@@ -166,7 +177,13 @@ impl Target {
             TryLockError::Error(source) => {
                 Error::Io { op: "lock", path: path.to_path_buf(), source }
             }
-        })
+        })?;
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let locked = file.metadata().map(id).map_err(io_error("stat", path))?;
+        if locked != fs::metadata(path).map(id).map_err(io_error("open", path))? {
+            return Err(io_error("open", path)(io::Error::other("it was replaced meanwhile")));
+        }
+        Ok(())
     }
 }
 
@@ -251,4 +268,23 @@ fn read_number(file: &Path, path: &Path) -> Result<u64> {
 fn io_error(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Io { op, path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_between_opening_and_locking_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let old = File::create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let gone = Target::lock(&old, &path, Mode::ReadWrite).unwrap_err();
+        assert!(gone.to_string().contains("No such file"), "{gone}");
+        let new = File::create(&path).unwrap();
+        let replaced = Target::lock(&old, &path, Mode::ReadWrite).unwrap_err();
+        assert!(replaced.to_string().contains("replaced"), "{replaced}");
+        Target::lock(&new, &path, Mode::ReadWrite).unwrap();
+    }
 }

@@ -3,12 +3,17 @@
 //! 1. The address range is reserved, and given back, by one `memmap2` map with 2 MiB of slack;
 //!    a file is placed over its aligned part. So there is one owner and one unmap.
 //! 2. `address(0)` is a multiple of 2 MiB.
-//! 3. A forked child does not inherit the pages (`MADV_DONTFORK`): it would write without lock.
+//! 3. A forked child does not inherit the pages (`MADV_DONTFORK`): it would write without lock. And it
+//!    knows: a word behind them is zero there (`MADV_WIPEONFORK`). What the child has mapped at their
+//!    addresses since then is not ours, and is not unmapped.
 
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
@@ -20,7 +25,7 @@ use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 pub(crate) struct Mapping {
     /// Owns the address range; its own bounds include the slack.
-    reserved: MmapRaw,
+    reserved: ManuallyDrop<Arc<MmapRaw>>,
     base: NonNull<u8>,
     len_bytes: u64,
 }
@@ -77,6 +82,12 @@ impl Mapping {
         Ok((mapping, kind))
     }
 
+    /// The same memory again.
+    #[cfg(feature = "sim")]
+    pub(crate) fn share(&self) -> Self {
+        Self { reserved: ManuallyDrop::new(Arc::clone(&self.reserved)), ..*self }
+    }
+
     pub(crate) fn len_bytes(&self) -> u64 {
         self.len_bytes
     }
@@ -109,6 +120,21 @@ impl Mapping {
             unsafe { libc::madvise(address.cast(), HUGE as usize, libc::MADV_COLLAPSE) };
         }
         Ok(())
+    }
+
+    /// Whether this process is a fork of the one that made the mapping, so that nothing is mapped here.
+    #[inline]
+    pub(crate) fn is_of_parent(&self) -> bool {
+        // ORDERING: Relaxed; it changes in no process, only from a parent to its child.
+        self.made_here().load(Ordering::Relaxed) == 0
+    }
+
+    /// Not zero in the process that made the mapping, zero in its children.
+    fn made_here(&self) -> &AtomicU64 {
+        let word = self.base.as_ptr().wrapping_add(self.len_bytes.next_multiple_of(PAGE) as usize);
+        // SAFETY: the word is at the start of a page behind the mapping, inside the reservation
+        // (asserted in `reserve`), which stays mapped while `self` lives, in children too.
+        unsafe { AtomicU64::from_ptr(word.cast()) }
     }
 
     /// Writes the pages of `range` to the file and waits.
@@ -147,11 +173,18 @@ impl Mapping {
             .no_reserve_swap()
             .map_anon()
             .map_err(io_error("reserve address space for", path))?;
-        let reserved = MmapRaw::from(reserved);
+        let reserved = ManuallyDrop::new(Arc::new(MmapRaw::from(reserved)));
         let start = reserved.as_mut_ptr();
         let slack = start.align_offset(HUGE as usize);
         let base = NonNull::new(start.wrapping_add(slack)).expect("a mapping is not at address 0");
-        Ok(Self { reserved, base, len_bytes })
+        let mapping = Self { reserved, base, len_bytes };
+        let word = ptr::from_ref(mapping.made_here());
+        assert!(word as usize + PAGE as usize <= mapping.reserved_end(), "past the reservation");
+        mapping.made_here().store(1, Ordering::Relaxed);
+        // SAFETY: the page belongs to the reservation, and holds nothing but the word. The advice
+        // changes nothing in this process; a kernel without it leaves children unwarned.
+        let _ = unsafe { madvise(word.cast_mut().cast(), PAGE as usize, Advice::LinuxWipeOnFork) };
+        Ok(mapping)
     }
 
     /// Replaces the aligned part of the reservation by the file. A `MAP_FIXED` that fails may leave
@@ -186,6 +219,15 @@ impl Mapping {
         // SAFETY: the advices given here (huge pages, no inheritance by children) do not change
         // the contents of the mapping.
         let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len_bytes as usize, advice) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if !self.is_of_parent() {
+            // SAFETY: it is dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.reserved) };
+        }
     }
 }
 

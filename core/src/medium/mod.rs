@@ -128,7 +128,7 @@ pub(crate) struct Medium {
     group_sync: GroupSync,
     on_bad_page: OnceLock<BadPageSink>,
     #[cfg(feature = "sim")]
-    recorder: Option<std::sync::Arc<crate::sim::Recorder>>,
+    observer: Option<crate::sim::Observer>,
 }
 
 static NEXT_MEDIUM_ID: AtomicU64 = AtomicU64::new(1);
@@ -178,20 +178,31 @@ impl Medium {
             group_sync: GroupSync::default(),
             on_bad_page: OnceLock::new(),
             #[cfg(feature = "sim")]
-            recorder: None,
+            observer: None,
         }
     }
 
-    /// From now on every store is reported to `recorder`.
+    /// From now on everything that is done to it is reported to `observer`.
     #[cfg(feature = "sim")]
-    pub(crate) fn follow(&mut self, recorder: std::sync::Arc<crate::sim::Recorder>) {
-        self.recorder = Some(recorder);
+    pub(crate) fn observe(&mut self, observer: crate::sim::Observer) {
+        self.observer = Some(observer);
     }
 
-    /// Who follows the stores to this medium, if anyone does.
+    /// Who watches, if anyone does.
     #[cfg(feature = "sim")]
-    pub(crate) fn recorder(&self) -> Option<&crate::sim::Recorder> {
-        self.recorder.as_deref()
+    pub(crate) fn observer(&self) -> Option<&crate::sim::Observer> {
+        self.observer.as_ref()
+    }
+
+    /// Another medium on the same memory of this process, watched by `observer`. Whoever shares it sees
+    /// to it that only one is used at a time.
+    #[cfg(feature = "sim")]
+    pub(crate) fn share(&self, observer: crate::sim::Observer) -> Self {
+        let (mapping, path) = (self.mapping.share(), self.path.clone());
+        let (kind, persistence) = (self.kind, self.persistence);
+        let mut medium = Self::assemble(mapping, kind, persistence, self.mode, None, path);
+        medium.observe(observer);
+        medium
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -220,6 +231,15 @@ impl Medium {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// An error in a process that was forked from the one that opened it, where it is not mapped.
+    #[inline]
+    pub(crate) fn require_own_process(&self) -> Result<()> {
+        match self.mapping.is_of_parent() {
+            false => Ok(()),
+            true => Err(Error::Forked { path: self.path.clone() }),
+        }
     }
 
     /// An error unless bytes may be stored.

@@ -14,6 +14,7 @@
 compile_error!("no instruction is known here that writes a line back to persistent memory");
 
 use std::fmt;
+use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]
 use super::cleaned as routines;
@@ -58,9 +59,14 @@ impl fmt::Display for FlushInstruction {
 }
 
 impl FlushInstruction {
-    /// The best one that this CPU has.
-    #[cfg(target_arch = "x86_64")]
+    /// The best one that this CPU has. Asked once: under a hypervisor each question is an exit.
     pub(crate) fn detect() -> Self {
+        static BEST: OnceLock<FlushInstruction> = OnceLock::new();
+        *BEST.get_or_init(Self::ask)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn ask() -> Self {
         use std::arch::x86_64::{__cpuid, __cpuid_count};
         const CLFLUSHOPT: u32 = 1 << 23;
         const CLWB: u32 = 1 << 24;
@@ -75,9 +81,8 @@ impl FlushInstruction {
         }
     }
 
-    /// The only one that AArch64 has.
     #[cfg(target_arch = "aarch64")]
-    pub(crate) fn detect() -> Self {
+    fn ask() -> Self {
         Self::DcCvap
     }
 }

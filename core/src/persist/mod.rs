@@ -19,6 +19,11 @@ mod cleaned;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod guarded;
 mod instructions;
+#[cfg(feature = "sim")]
+mod observe;
+#[cfg(not(feature = "sim"))]
+#[path = "unobserved.rs"]
+mod observe;
 
 use std::marker::PhantomData;
 
@@ -74,6 +79,7 @@ impl Dirty {
     ///
     /// # Errors
     /// [`crate::Error::MediaError`].
+    #[cfg_attr(feature = "sim", track_caller)]
     pub(crate) fn flush(self, medium: &Medium) -> Result<Flushed> {
         assert_eq!(self.medium_id, medium.id(), "token of another medium");
         flush_range(medium, self.range)
@@ -115,15 +121,19 @@ impl Durable {
 ///
 /// # Errors
 /// [`crate::Error::MediaError`], as for all that follows.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_word(medium: &Medium, offset: Offset, word: u64) -> Result<Dirty> {
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
-    done(medium, instructions::store_word(word_address(medium, offset), word))?;
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.stored_word(offset, word));
-    Ok(Dirty { range: ByteRange::new(offset, 8), medium_id: medium.id() })
+    let range = ByteRange::new(offset, 8);
+    if observe::may_store(medium, range) {
+        done(medium, instructions::store_word(word_address(medium, offset), word))?;
+        observe::stored_word(medium, offset, word);
+    }
+    Ok(Dirty { range, medium_id: medium.id() })
 }
 
 /// Stores `words` from `offset` on, each whole, in no order; otherwise as [`store_word`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_words(
     medium: &Medium,
     offset: Offset,
@@ -132,9 +142,10 @@ pub(crate) fn store_words(
     let mut range = ByteRange::new(offset, 0);
     for word in words {
         let offset = range.end();
-        done(medium, instructions::store_word(word_address(medium, offset), word))?;
-        #[cfg(feature = "sim")]
-        record(medium, |recorder| recorder.stored_word(offset, word));
+        if observe::may_store(medium, ByteRange::new(offset, 8)) {
+            done(medium, instructions::store_word(word_address(medium, offset), word))?;
+            observe::stored_word(medium, offset, word);
+        }
         range.len_bytes += 8;
     }
     Ok(Dirty { range, medium_id: medium.id() })
@@ -142,6 +153,7 @@ pub(crate) fn store_words(
 
 /// Loads the word at `offset`.
 pub(crate) fn load_word(medium: &Medium, offset: Offset) -> Result<u64> {
+    observe::before_read(medium, ByteRange::new(offset, 8));
     done(medium, instructions::load_word(word_address(medium, offset)))
 }
 
@@ -160,6 +172,7 @@ pub(crate) fn try_touch(medium: &Medium, range: ByteRange) -> Result<(), Fault> 
         return Ok(());
     }
     assert!(range.end().0 <= medium.len_bytes(), "touch past the medium");
+    observe::before_read(medium, range);
     let lines = lines(range);
     let address = medium.address(Offset(lines.start * LINE));
     instructions::touch(address, lines.end - lines.start)
@@ -168,58 +181,80 @@ pub(crate) fn try_touch(medium: &Medium, range: ByteRange) -> Result<(), Fault> 
 /// Copies the bytes from `start` on into `to`. The caller holds a guard under which nobody stores to
 /// them.
 pub(crate) fn copy_out(medium: &Medium, start: Offset, to: &mut [u8]) -> Result<()> {
-    assert!(start.0 + to.len() as u64 <= medium.len_bytes(), "copy past the medium");
+    let range = ByteRange::new(start, to.len() as u64);
+    assert!(range.end().0 <= medium.len_bytes(), "copy past the medium");
+    observe::before_read(medium, range);
     done(medium, instructions::copy_out(to, medium.address(start)))
+}
+
+/// Somebody is about to look at `range` through a slice.
+pub(crate) fn before_read(medium: &Medium, range: ByteRange) {
+    observe::before_read(medium, range);
+}
+
+/// Somebody is about to store to `range` through a slice.
+pub(crate) fn before_store(medium: &Medium, range: ByteRange) {
+    observe::before_store(medium, range);
 }
 
 /// Stores whole lines past the cache. `offset` and the length are multiples of 64 bytes.
 ///
 /// The caller owns the bytes: a lock over a structure that no one reads meanwhile, or an
 /// [`crate::Appender`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_lines(medium: &Medium, offset: Offset, bytes: &[u8]) -> Result<Flushed> {
     let range = ByteRange::new(offset, bytes.len() as u64);
     check_lines(medium, range);
-    done(medium, instructions::copy_lines(medium.address(offset), bytes))?;
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.flushed(medium, range));
+    if observe::may_store(medium, range) {
+        done(medium, instructions::copy_lines(medium.address(offset), bytes))?;
+        observe::stored_past_cache(medium, range);
+    }
     Ok(Flushed::new(medium, range))
 }
 
 /// Stores zeros over whole lines past the cache; otherwise as [`store_lines`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_zero_lines(medium: &Medium, range: ByteRange) -> Result<Flushed> {
     check_lines(medium, range);
-    done(medium, instructions::zero_lines(medium.address(range.start), range.len_bytes))?;
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.flushed(medium, range));
+    if observe::may_store(medium, range) {
+        done(medium, instructions::zero_lines(medium.address(range.start), range.len_bytes))?;
+        observe::stored_past_cache(medium, range);
+    }
     Ok(Flushed::new(medium, range))
 }
 
 /// Copies whole lines within the medium, past the cache. The caller owns the target, as for
 /// [`store_lines`], and holds a lock under which nobody stores to the source.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn copy_within(medium: &Medium, from: ByteRange, to: Offset) -> Result<Flushed> {
     let range = ByteRange::new(to, from.len_bytes);
     check_lines(medium, from);
     check_lines(medium, range);
     assert!(from.end() <= to || range.end() <= from.start, "source and target overlap");
-    let (target, source) = (medium.address(to), medium.address(from.start));
-    done(medium, instructions::copy_lines_within(target, source, from.len_bytes))?;
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.flushed(medium, range));
+    observe::before_read(medium, from);
+    if observe::may_store(medium, range) {
+        let (to, from_address) = (medium.address(to), medium.address(from.start));
+        done(medium, instructions::copy_lines_within(to, from_address, from.len_bytes))?;
+        observe::stored_past_cache(medium, range);
+    }
     Ok(Flushed::new(medium, range))
 }
 
 /// Stores zeros over any bytes. The caller owns them, as for [`store_lines`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn store_zeros(medium: &Medium, range: ByteRange) -> Result<Dirty> {
     assert!(range.end().0 <= medium.len_bytes(), "store past the medium");
     debug_assert_ne!(medium.mode(), crate::medium::Mode::ReadOnly);
-    done(medium, instructions::zero_bytes(medium.address(range.start), range.len_bytes))?;
-    #[cfg(feature = "sim")]
-    record(medium, |recorder| recorder.stored_bulk(medium, range));
+    if observe::may_store(medium, range) {
+        done(medium, instructions::zero_bytes(medium.address(range.start), range.len_bytes))?;
+        observe::stored_bytes(medium, range);
+    }
     Ok(Dirty { range, medium_id: medium.id() })
 }
 
 /// Writes back the lines of bytes that were stored some other way: through a write guard, or by
 /// an earlier life of the pool whose lines may still be in a cache.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Result<Flushed> {
     write_back(medium, range)?;
     Ok(Flushed::new(medium, range))
@@ -229,6 +264,7 @@ pub(crate) fn flush_range(medium: &Medium, range: ByteRange) -> Result<Flushed> 
 ///
 /// # Errors
 /// [`crate::Error::Io`] where the system reports that the bytes did not reach the file.
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn fence<const N: usize>(
     medium: &Medium,
     flushed: [Flushed; N],
@@ -241,17 +277,18 @@ pub(crate) fn fence<const N: usize>(
 ///
 /// # Errors
 /// As [`fence`].
+#[cfg_attr(feature = "sim", track_caller)]
 pub(crate) fn fence_all(medium: &Medium, flushed: Vec<Flushed>) -> Result<()> {
     if flushed.is_empty() { Ok(()) } else { wait(medium, &flushed) }
 }
 
+#[cfg_attr(feature = "sim", track_caller)]
 fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
     for token in flushed {
         assert_eq!(token.medium_id, medium.id(), "token of another medium");
     }
     instructions::fence();
-    #[cfg(feature = "sim")]
-    record(medium, crate::sim::Recorder::fenced);
+    observe::fenced(medium);
     if medium.persistence() == Persistence::Msync {
         let ranges: Vec<ByteRange> = flushed.iter().map(|token| token.range).collect();
         medium.sync_to_file(&ranges)?;
@@ -259,19 +296,32 @@ fn wait(medium: &Medium, flushed: &[Flushed]) -> Result<()> {
     Ok(())
 }
 
-/// Fills the memory of a new medium with `image`, which nobody follows.
+/// Fills the memory of a new medium with `image`, which nobody observes.
 #[cfg(feature = "sim")]
 pub(crate) fn load_image(medium: &Medium, image: &[u8]) {
-    assert!(medium.recorder().is_none(), "someone follows this medium already");
-    let stored = store_lines(medium, Offset(0), image).expect("memory does not fail");
-    let [_] = fence(medium, [stored]).expect("memory does not fail");
+    let image = &image[..medium.len_bytes() as usize];
+    instructions::copy_lines(medium.address(Offset(0)), image).expect("memory does not fail");
+    instructions::fence();
 }
 
-/// Tells whoever follows the stores to this medium.
+/// The words of a line, unobserved.
 #[cfg(feature = "sim")]
-fn record(medium: &Medium, event: impl FnOnce(&crate::sim::Recorder)) {
-    if let Some(recorder) = medium.recorder() {
-        event(recorder);
+pub(crate) fn peek_line(medium: &Medium, line: u64) -> [u64; 8] {
+    std::array::from_fn(|index| peek_word(medium, Offset(line * LINE + index as u64 * 8)))
+}
+
+/// The word at `offset`, unobserved.
+#[cfg(feature = "sim")]
+pub(crate) fn peek_word(medium: &Medium, offset: Offset) -> u64 {
+    instructions::load_word(word_address(medium, offset)).expect("memory does not fail")
+}
+
+/// Puts `words` on a line of a bench, unobserved. Nobody else uses the line meanwhile.
+#[cfg(feature = "sim")]
+pub(crate) fn load_line(medium: &Medium, line: u64, words: &[u64; 8]) {
+    for (index, &word) in words.iter().enumerate() {
+        let address = word_address(medium, Offset(line * LINE + index as u64 * 8));
+        instructions::store_word(address, word).expect("memory does not fail");
     }
 }
 
@@ -281,6 +331,7 @@ fn done<T>(medium: &Medium, answer: Result<T, Fault>) -> Result<T> {
     answer.map_err(|fault| medium.failed(fault))
 }
 
+#[cfg_attr(feature = "sim", track_caller)]
 fn write_back(medium: &Medium, range: ByteRange) -> Result<()> {
     match medium.persistence() {
         // Nothing to write back: a fence is enough, or msync does the work.
@@ -293,8 +344,7 @@ fn write_back(medium: &Medium, range: ByteRange) -> Result<()> {
             let address = medium.address(Offset(lines.start * LINE));
             let count = lines.end - lines.start;
             done(medium, instructions::flush(medium.instruction(), address, count))?;
-            #[cfg(feature = "sim")]
-            record(medium, |recorder| recorder.flushed(medium, range));
+            observe::written_back(medium, range);
             Ok(())
         }
     }

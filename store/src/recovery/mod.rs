@@ -9,7 +9,8 @@
 //! 2. What is accepted of such a segment is persisted again first: a process that was killed leaves
 //!    lines in the caches that a power failure may still drop, and what this life shows must not
 //!    be lost to the next.
-//! 3. The highest sequence number per key wins. Equal numbers are copies that reclaim made.
+//! 3. The highest sequence number per key wins. Equal numbers are copies that reclaim made, and what is
+//!    in other segments too may leave a segment that nothing needs (`surplus.rs`).
 //! 4. A slot that was being opened is given back.
 //! 5. If the database was closed in good order, every slot holds a sealed segment, and they are the
 //!    ones that it had: anything else is a page that is back as it was at an earlier moment.
@@ -17,6 +18,7 @@
 
 mod replay;
 mod scan;
+mod surplus;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::index::Index;
 use crate::layout::Seal;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
+use crate::store::cores;
 use crate::writer::persist_seal;
 use scan::Finding;
 use xxhash_rust::xxh3::xxh3_64;
@@ -39,6 +42,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// What a log held.
 pub(crate) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
+    /// Those of them that no key needs: nothing in them lives or hides anything.
+    pub surplus: HashSet<SegmentNo>,
     /// The index of the catalog's own keyspace.
     pub names: Index,
     pub keyspaces: Vec<KeyspaceCore>,
@@ -112,6 +117,7 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     }
     report.duration = started.elapsed();
     Ok(Recovered {
+        surplus: replayed.surplus,
         names: replayed.names,
         keyspaces: replayed.keyspaces,
         next_id: replayed.next_id,
@@ -270,6 +276,9 @@ fn adopt(seed: PoolSeed, slot: Slot, now: Birth) -> Result<(Arc<Segment>, Option
     Ok((Arc::new(segment), unsealed))
 }
 
+/// So few items are done before other threads have begun.
+const ITEMS_ALONE: usize = 4;
+
 /// Applies `act` to all items, on all cores. Answers in the order of the items.
 ///
 /// # Errors
@@ -278,8 +287,10 @@ fn in_parallel<T: Send, R: Send>(
     items: Vec<T>,
     act: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = items.len().div_ceil(cores).max(1);
+    if items.len() <= ITEMS_ALONE {
+        return items.into_iter().map(act).collect();
+    }
+    let share = items.len().div_ceil(cores());
     let mut items = items.into_iter();
     let shares: Vec<Vec<T>> = std::iter::from_fn(|| {
         let share: Vec<T> = items.by_ref().take(share).collect();

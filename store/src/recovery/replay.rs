@@ -3,21 +3,26 @@
 //! Every segment gives its records in the order of (keyspace, key, newest first); merged, the first
 //! of each key decides, and the indexes are built in key order. Memory is a few words per record,
 //! dead ones included.
+//!
+//! Where reclaim was interrupted there are several copies of the newest record, and `surplus.rs` says
+//! which segments can do without theirs. Those hold nothing that lives and no tombstone that hides
+//! anything: whichever of them is punched, and in whatever order, the newest record of each key stays.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::SeqNo;
 use crate::catalog::{CATALOG, KeyspaceCore, NAME_BYTES_MAX, decode_id};
 use crate::error::Result;
-use crate::frame::{Frame, Kind};
+use crate::frame::{Frame, Kind, Record};
 use crate::index::{Index, Tree};
 use crate::layout::HEAD_BYTES;
 use crate::location::Location;
-use crate::segment::{Segment, Tally};
+use crate::segment::{Segment, SegmentNo, Tally};
 
 use super::in_parallel;
+use super::surplus::Copies;
 
 /// What the records of a log amount to.
 pub(super) struct Replayed {
@@ -25,6 +30,8 @@ pub(super) struct Replayed {
     pub keyspaces: Vec<KeyspaceCore>,
     pub next_id: u32,
     pub live: u64,
+    /// Segments that no key needs.
+    pub surplus: HashSet<SegmentNo>,
 }
 
 /// One record, as far as it matters here.
@@ -34,8 +41,8 @@ struct Entry<'s> {
     head: u64,
     key: &'s [u8],
     seqno: SeqNo,
-    /// `None` for a tombstone.
-    location: Option<Location>,
+    kind: Kind,
+    location: Location,
 }
 
 impl Entry<'_> {
@@ -71,46 +78,76 @@ pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
     let shares = in_parallel(shares, |share| Ok(entries(&share)))?;
     let mut ids = CATALOG;
     let mut merged: Vec<Entry<'_>> = Vec::new();
+    let mut tombstones = Vec::new();
     for share in shares {
+        tombstones.extend(share.tombstones);
         ids = ids.max(share.id_max);
         merged.extend(share.entries);
     }
     // Stable, because that recognises the sorted shares and merges them.
     merged.sort_by(Entry::order);
-    merged.dedup_by(|older, newest| older.same_key(newest));
-    merged.retain(|entry| entry.location.is_some());
 
     let by_no: BTreeMap<_, _> = segments.iter().map(|segment| (segment.no, &**segment)).collect();
-    let mut trees: BTreeMap<u32, Found> = BTreeMap::new();
-    for Entry { keyspace, key, location, .. } in merged {
-        let location = location.expect("tombstones are gone");
-        trees.entry(keyspace).or_default().push((Box::from(key), location));
-    }
-    let names = trees.remove(&CATALOG).unwrap_or_default();
-    let mut live = names.len() as u64;
-    let mut keyspaces = BTreeMap::new();
-    for (name, location) in &names {
-        let segment = by_no[&location.segment()];
-        let (name, id) = catalogued(segment, name, *location)?;
-        ids = ids.max(id);
-        // Records of a number without a name are dead, and stay behind in `trees`.
-        let records = trees.remove(&id).unwrap_or_default();
-        live += records.len() as u64;
-        count(&by_no, &records);
-        let tree: Tree = records.into_iter().collect();
-        let keyspace = KeyspaceCore::new(name, id, Index::new(tree));
-        if keyspaces.insert(id, keyspace).is_some() {
-            let detail = "two keyspaces have the same number".to_string();
-            return Err(segment.damaged(location.offset(), detail));
+    let (of_names, of_others) =
+        merged.split_at(merged.partition_point(|entry| entry.keyspace == CATALOG));
+    let mut names = Vec::new();
+    let mut alive = BTreeMap::new();
+    for newest in of_names.chunk_by(Entry::same_key).map(|entries| &entries[0]) {
+        if newest.kind == Kind::Put {
+            let segment = by_no[&newest.location.segment()];
+            let (name, id) = catalogued(segment, newest.key, newest.location)?;
+            ids = ids.max(id);
+            if alive.insert(id, name).is_some() {
+                let detail = "two keyspaces have the same number".to_string();
+                return Err(segment.damaged(newest.location.offset(), detail));
+            }
         }
     }
-    count(&by_no, &names);
+    // Records of a number without a name are dead.
+    let needed = || {
+        let of_others = of_others.chunk_by(Entry::same_key);
+        let of_others = of_others.filter(|entries| alive.contains_key(&entries[0].keyspace));
+        of_names.chunk_by(Entry::same_key).chain(of_others).map(copies)
+    };
+    let mut all_copies = Copies::default();
+    for copies in needed() {
+        all_copies.take_in(copies.iter().map(|entry| entry.location.segment()));
+    }
+    let surplus = all_copies.surplus(segments);
+    for (no, tally) in tombstones.iter().filter(|(no, _)| !surplus.contains(no)) {
+        by_no[no].add(tally);
+    }
+
+    let mut trees: BTreeMap<u32, Found> = BTreeMap::new();
+    let mut live = 0;
+    for copies in needed().filter(|copies| copies[0].kind == Kind::Put) {
+        let kept = copies.iter().find(|copy| !surplus.contains(&copy.location.segment()));
+        let Entry { keyspace, key, location, .. } = kept.expect("a copy that is not surplus");
+        let mut tally = Tally::default();
+        tally.put(location.len_bytes());
+        by_no[&location.segment()].add(&tally);
+        live += 1;
+        let found =
+            if *keyspace == CATALOG { &mut names } else { trees.entry(*keyspace).or_default() };
+        found.push((Box::from(*key), *location));
+    }
+    let keyspace = |(id, name)| {
+        let tree: Tree = trees.remove(&id).unwrap_or_default().into_iter().collect();
+        KeyspaceCore::new(name, id, Index::new(tree))
+    };
     Ok(Replayed {
+        keyspaces: alive.into_iter().map(keyspace).collect(),
         names: Index::new(names.into_iter().collect()),
-        keyspaces: keyspaces.into_values().collect(),
         next_id: ids.saturating_add(1),
         live,
+        surplus,
     })
+}
+
+/// The newest of the `entries` of one key: more than one where reclaim made copies.
+fn copies<'e, 's>(entries: &'e [Entry<'s>]) -> &'e [Entry<'s>] {
+    let newest = entries[0].seqno;
+    &entries[..entries.partition_point(|entry| entry.seqno == newest)]
 }
 
 /// What is found in a keyspace, by key.
@@ -119,13 +156,14 @@ type Found = Vec<(Box<[u8]>, Location)>;
 /// The records of some segments.
 struct Share<'s> {
     entries: Vec<Entry<'s>>,
+    tombstones: Vec<(SegmentNo, Tally)>,
     /// The highest number of a keyspace.
     id_max: u32,
 }
 
-/// The records of `segments` in order. Tombstones are counted where they are.
+/// The records of `segments` in order.
 fn entries<'s>(segments: &[&'s Segment]) -> Share<'s> {
-    let mut share = Share { entries: Vec::new(), id_max: CATALOG };
+    let mut share = Share { entries: Vec::new(), tombstones: Vec::new(), id_max: CATALOG };
     for segment in segments {
         let mut tally = Tally::default();
         let bytes = segment.bytes();
@@ -134,36 +172,21 @@ fn entries<'s>(segments: &[&'s Segment]) -> Share<'s> {
             for (record_at, record) in frame.records() {
                 let len_bytes = record.len_bytes() as u64;
                 let offset = (at + record_at) as u64;
-                let location = match record.kind {
-                    Kind::Put => Some(Location::new(segment.no, offset, len_bytes)),
-                    Kind::Tombstone => {
-                        tally.tombstone(Location::accounted(len_bytes));
-                        None
-                    }
-                };
+                if record.kind == Kind::Tombstone {
+                    tally.tombstone(Location::accounted(len_bytes));
+                }
+                let location = Location::new(segment.no, offset, len_bytes);
                 let seqno = record.moved.unwrap_or(frame.seqno);
                 share.id_max = share.id_max.max(record.keyspace);
-                let (keyspace, key) = (record.keyspace, record.key);
-                share.entries.push(Entry { keyspace, head: head(key), key, seqno, location });
+                let Record { keyspace, key, kind, .. } = record;
+                share.entries.push(Entry { keyspace, head: head(key), key, seqno, kind, location });
             }
             at += frame.len_bytes();
         }
-        segment.add(&tally);
+        share.tombstones.push((segment.no, tally));
     }
     share.entries.sort_unstable_by(Entry::order);
     share
-}
-
-/// Counts `records` as live.
-fn count(
-    segments: &BTreeMap<crate::segment::SegmentNo, &Segment>,
-    records: &[(Box<[u8]>, Location)],
-) {
-    for (_, location) in records {
-        let mut tally = Tally::default();
-        tally.put(location.len_bytes());
-        segments[&location.segment()].add(&tally);
-    }
 }
 
 /// The name and number in the catalog's record at `location`.

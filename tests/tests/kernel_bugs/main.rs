@@ -22,8 +22,8 @@ use daxite_core::{HUGE, LogicalRange, PAGE, Pool, Volume};
 const PAGES_ONLY: u64 = 4 << 20;
 /// A pool with six whole huge pages.
 const WITH_HUGE: u64 = 16 << 20;
-/// Images of one power failure that are looked at.
-const IMAGES: usize = 8;
+/// States after one power failure that are looked at.
+const STATES: u64 = 8;
 /// What takes longer will never end.
 const STUCK: Duration = Duration::from_secs(30);
 
@@ -111,20 +111,18 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Lets the power fail now, and calls `check` with the volume of each image that may be left.
+/// Lets the power fail now, and calls `check` with the volume of each state that may be left.
 fn after_power_failure(recorder: &Recorder, check: impl Fn(&Volume) + Send + Sync + 'static) {
     let looked = Arc::new(Mutex::new(0));
     let count = Arc::clone(&looked);
     recorder.on_fence(move |point| {
-        for choice in point.choices(IMAGES, 1) {
-            let pool = Pool::from_image(&point.image(&choice), None).unwrap();
-            check(&pool.volume("v").unwrap().expect("the volume"));
-            *count.lock().unwrap() += 1;
-        }
+        *count.lock().unwrap() += point.each_state(STATES, 1, |pool| {
+            check(&pool.unwrap().volume("v").unwrap().expect("the volume"));
+        });
     });
     recorder.crash_point();
     recorder.on_fence(|_| {});
-    assert_ne!(*looked.lock().unwrap(), 0, "no image was looked at");
+    assert_ne!(*looked.lock().unwrap(), 0, "no state was looked at");
 }
 
 fn bytes_at<const N: usize>(volume: &Volume, start: u64) -> [u8; N] {

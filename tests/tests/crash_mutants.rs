@@ -1,0 +1,299 @@
+//! Goal: a store, a write-back or a fence that is left out is noticed by the crash tests. So each of
+//! them is needed, and the crash tests look where it matters.
+//!
+//! Method: the simulator numbers the places in `core` and `store` that store, write back or fence. One
+//! after the other is left out, and workloads run until a state is found that must not be. Who is not
+//! missed must be in the list below, with the reason; a place that no workload reaches is a failure,
+//! too. `DAXITE_MUTANT=N` tries just the one with that number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use daxite_core::PAGE;
+use daxite_core::sim::{Act, Budget, Defect, Explorer, Journal, Site, Tally, Violation};
+use daxite_tests::crash::{
+    Expected, Shape, StoreWorkload, UpgradeWhen, Volumes, VolumesExpected, VolumesWorkload,
+    store_test,
+};
+
+/// Mutants that nothing can notice, by file, what is left out, and the text of the line.
+const EQUIVALENT: &[(&str, Act, &str, &str)] = &[];
+
+/// Calls that no workload reaches, by file and the text of the line.
+const UNREACHED: &[(&str, &str, &str)] = &[
+    (
+        "core/src/extent.rs",
+        "store_lines(medium, start, lines)",
+        "its place is that of whoever appends",
+    ),
+    (
+        "core/src/extent_map.rs",
+        "let _lost = store_word(&self.medium",
+        "puts back what is visible after a failed msync, which the simulator does not have",
+    ),
+];
+
+type Outcome = (Result<Tally, Violation>, BTreeMap<Site, u64>);
+
+/// A workload under a defect.
+struct Workload {
+    name: &'static str,
+    run: fn(Defect, Budget) -> Outcome,
+}
+
+const WORKLOADS: &[Workload] = &[
+    Workload { name: "pages", run: |defect, budget| volumes(4 << 20, defect, budget, anything) },
+    Workload { name: "short records", run: short_records },
+    Workload {
+        name: "in place",
+        run: |defect, budget| volumes(16 << 20, defect, budget, in_place),
+    },
+    Workload {
+        name: "upgrades",
+        run: |defect, budget| volumes(16 << 20, defect, budget, upgrades),
+    },
+    Workload { name: "dirty", run: |defect, budget| volumes(16 << 20, defect, budget, dirty) },
+    Workload { name: "huge", run: |defect, budget| volumes(16 << 20, defect, budget, anything) },
+    Workload { name: "full pool", run: full_pool },
+    Workload { name: "huge segments", run: huge_segments },
+    Workload { name: "long records", run: long_records },
+];
+
+fn short_records(defect: Defect, budget: Budget) -> Outcome {
+    store(4 << 20, Shape::SHORT, defect, budget, |workload| {
+        (0..25).for_each(|_| workload.anything());
+    })
+}
+
+fn long_records(defect: Defect, budget: Budget) -> Outcome {
+    store(4 << 20, Shape::LONG, defect, budget, |workload| {
+        (0..50).for_each(|_| workload.anything());
+        workload.reclaim();
+        (0..5).for_each(|_| workload.anything());
+    })
+}
+
+/// Pages and segment numbers are used again and again.
+fn full_pool(defect: Defect, budget: Budget) -> Outcome {
+    store(4 << 20, Shape::LONG, defect, budget, |workload| {
+        for _ in 0..12 {
+            workload.aside(|workload| (0..40).for_each(|_| workload.anything()));
+            (0..8).for_each(|_| workload.anything());
+        }
+    })
+}
+
+/// Segments are huge pages, and come back.
+fn huge_segments(defect: Defect, budget: Budget) -> Outcome {
+    store(64 << 20, Shape::HUGE, defect, budget, |workload| {
+        for _ in 0..6 {
+            workload.aside(|workload| (0..30).for_each(|_| workload.anything()));
+            workload.reclaim();
+            (0..12).for_each(|_| workload.anything());
+        }
+    })
+}
+
+fn store(
+    pool_bytes: u64,
+    shape: Shape,
+    defect: Defect,
+    budget: Budget,
+    act: impl FnOnce(&mut StoreWorkload<'_>),
+) -> Outcome {
+    let test = store_test().pool_bytes(pool_bytes).budget(budget).defect(defect);
+    let (result, recorder) = test.run_recorded(1, Expected::default(), |database, journal| {
+        let mut workload = StoreWorkload::new(database, journal, shape, 0);
+        act(&mut workload);
+        workload.close();
+    });
+    (result, recorder.sites())
+}
+
+fn volumes(
+    pool_bytes: u64,
+    defect: Defect,
+    budget: Budget,
+    act: fn(&mut VolumesWorkload<'_>),
+) -> Outcome {
+    let explorer = Explorer::new(Volumes, budget).defect(defect);
+    let expected = VolumesExpected::default();
+    let result = explorer.run(1, pool_bytes, expected, |pool, journal: &Journal<_>| {
+        act(&mut VolumesWorkload::new(pool, journal));
+        journal.aside(|| pool.close()).expect("memory does not fail");
+    });
+    (result, explorer.recorder().sites())
+}
+
+fn anything(workload: &mut VolumesWorkload<'_>) {
+    (0..60).for_each(|_| workload.one_operation());
+}
+
+fn upgrades(workload: &mut VolumesWorkload<'_>) {
+    let grown = workload.volume_of_pages(&[7, 300]);
+    workload.upgrade(&grown);
+    workload.write(&grown, 7 * PAGE, &[7; 100]);
+}
+
+fn in_place(workload: &mut VolumesWorkload<'_>) {
+    let grown = workload.volume_of_pages(&[]);
+    workload.upgrade(&grown);
+}
+
+fn dirty(workload: &mut VolumesWorkload<'_>) {
+    let grown = workload.volume_of_pages(&[7, 300, 511]);
+    workload.store_and_upgrade(&grown, PAGE - 50, &[7; 100], UpgradeWhen::Dirty);
+}
+
+/// The sites that the workloads reach, each with those that do.
+fn reached() -> BTreeMap<Site, Vec<&'static Workload>> {
+    let mut reached: BTreeMap<Site, Vec<&Workload>> = BTreeMap::new();
+    for workload in WORKLOADS {
+        // Some recoveries have to run, too: they store as well.
+        let budget = Budget { one_in: 10, states: 2, ..Budget::default() };
+        let (result, sites) = (workload.run)(Defect::None, budget);
+        result.unwrap_or_else(|violation| panic!("{}: {violation}", workload.name));
+        sites.into_keys().for_each(|site| reached.entry(site).or_default().push(workload));
+    }
+    reached
+}
+
+/// How it was noticed that `site` was left out, if it was.
+fn notice(site: Site, workloads: &[&Workload]) -> Option<String> {
+    // At first few states of few moments, since most are noticed anywhere.
+    for (one_in, states, kill_every) in [(5, 6, 5), (1, 24, 4)] {
+        for workload in workloads {
+            let (recovery_every, inner_states) = (kill_every + 2, 8);
+            let budget = Budget {
+                one_in,
+                states,
+                kill_every,
+                recovery_every,
+                inner_states,
+                ..Budget::default()
+            };
+            if let Err(violation) = (workload.run)(Defect::Without(vec![site]), budget).0 {
+                let what = violation.what.lines().next().unwrap_or_default().to_string();
+                return Some(format!("{}: {what}", workload.name));
+            }
+        }
+    }
+    None
+}
+
+fn sources(of: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(of)
+}
+
+fn line_of(site: Site) -> String {
+    let text = fs::read_to_string(sources(site.file)).expect("the source of a site");
+    text.lines().nth(site.line as usize - 1).expect("its line").trim().to_string()
+}
+
+/// The lines of production code that call what stores, writes back or fences.
+fn calls() -> BTreeSet<(String, u32)> {
+    const CALLS: [&str; 13] = [
+        "store_word(",
+        "store_words(",
+        "store_lines(",
+        "store_zero_lines(",
+        "store_zeros(",
+        "copy_within(",
+        "flush_range(",
+        " fence(",
+        "fence_all(",
+        "frames.append(",
+        "seal.append(",
+        "appender.append(",
+        ".fence(",
+    ];
+    let mut calls = BTreeSet::new();
+    let mut folders = vec![sources("core/src"), sources("store/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a source folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().to_string();
+            if path.is_dir() && !["persist", "sim", "state_table"].contains(&name.as_str()) {
+                folders.push(path);
+            } else if name.ends_with(".rs")
+                && !["tests.rs", "models.rs", "mixes.rs"].contains(&name.as_str())
+            {
+                let text = fs::read_to_string(&path).expect("a source file");
+                let production = text.split("#[cfg(test)]\nmod tests").next().expect("a part");
+                let root = sources("").to_string_lossy().to_string();
+                let path = path.to_string_lossy().trim_start_matches(&root).to_string();
+                for (nth, line) in production.lines().enumerate() {
+                    let line = line.trim_start();
+                    let is_call = CALLS.iter().any(|call| line.contains(call));
+                    let is_listed = UNREACHED
+                        .iter()
+                        .any(|(file, text, _)| path == *file && line.contains(text));
+                    let is_text =
+                        line.starts_with("//") || line.contains("fn ") || line.starts_with("use ");
+                    if is_call && !is_text && !is_listed {
+                        calls.insert((path.clone(), nth as u32 + 1));
+                    }
+                }
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+#[ignore = "takes minutes; a gate of its own"]
+fn every_store_write_back_and_fence_that_is_left_out_is_noticed() {
+    let reached = reached();
+    let lines: BTreeSet<(String, u32)> =
+        reached.keys().map(|site| (site.file.to_string(), site.line)).collect();
+    let unreached: Vec<_> = calls().difference(&lines).cloned().collect();
+    println!("{} places; lines that no workload reaches: {unreached:?}", reached.len());
+
+    let only: Option<usize> =
+        std::env::var("DAXITE_MUTANT").ok().map(|number| number.parse().expect("a number"));
+    let mutants: Vec<_> = reached.into_iter().enumerate().collect();
+    let (next, survivors) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some((number, (site, workloads))) =
+                    mutants.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    if only.is_some_and(|only| only != *number) {
+                        continue;
+                    }
+                    let started = Instant::now();
+                    let noticed = notice(*site, workloads);
+                    let (line, took) = (line_of(*site), started.elapsed().as_millis());
+                    match noticed {
+                        Some(how) => println!("{number} {site} `{line}`: {took} ms, {how}"),
+                        None => {
+                            println!("{number} {site} `{line}`: {took} ms, SURVIVED");
+                            survivors.lock().expect("no panic").push((*site, line));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let survivors = survivors.into_inner().expect("no panic");
+    let is_listed = |(site, line): &&(Site, String)| {
+        EQUIVALENT.iter().any(|(file, act, text, _)| {
+            site.file == *file && site.act == *act && line.contains(text)
+        })
+    };
+    let (listed, unlisted): (Vec<_>, Vec<_>) = survivors.iter().partition(is_listed);
+    println!(
+        "{} mutants, {} noticed, {} on the list",
+        mutants.len(),
+        mutants.len() - survivors.len(),
+        listed.len()
+    );
+    assert!(unlisted.is_empty(), "nobody misses {unlisted:#?}");
+    assert!(unreached.is_empty(), "no workload reaches {unreached:?}");
+}
