@@ -93,8 +93,7 @@ pub enum Error {
         /// What contradicts what.
         detail: String,
     },
-    /// Bytes of the medium cannot be reached any more. The page is on the list of bad pages, and is not
-    /// given to anyone again.
+    /// Bytes of the medium cannot be reached any more. While the pool is open, nobody else gets the page.
     #[error("{}: media error in {len_bytes} bytes at offset {offset:#x}", path.display())]
     MediaError {
         /// The file or device.

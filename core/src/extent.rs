@@ -22,7 +22,7 @@ use crate::medium::Mode;
 use crate::persist::{
     Durable, Flushed, Writer, before_read, fence, flush_range, store_lines, touch,
 };
-use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset, PageNo};
+use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset};
 use crate::volume::VolumeShared;
 
 /// A mapped extent whose frozen prefix can be read. Pins the mapping while it lives.
@@ -122,21 +122,23 @@ impl Extent {
     /// Panics past the end of the extent.
     ///
     /// # Errors
-    /// [`Error::MediaError`]; the page is on the list of bad pages then.
+    /// [`Error::MediaError`]; nobody else gets the page then.
     #[inline]
     pub fn touch(&self, start: u64, len_bytes: u64) -> Result<()> {
         touch(&self.pinned.volume.pool.medium, self.part(start, len_bytes))
     }
 
-    /// The pages of the pool that hold any of `len_bytes` bytes from `start` on and cannot be read, as
-    /// far as anyone knows. All of them are on the list of bad pages then.
+    /// An [`Error::MediaError`] for each page that holds any of `len_bytes` bytes from `start` on and
+    /// cannot be read, as far as anyone knows. Nobody else gets one of them then.
     ///
     /// What the kernel knows is found out without a signal. What it does not know yet ends the process,
     /// unless it handles media errors ([`crate::install_sigbus_handler`]). Costs a system call.
     ///
     /// Panics past the end of the extent.
-    pub fn unreadable(&self, start: u64, len_bytes: u64) -> Vec<PageNo> {
-        self.pinned.volume.pool.medium.unreadable(self.part(start, len_bytes))
+    pub fn unreadable(&self, start: u64, len_bytes: u64) -> Vec<Error> {
+        let medium = &self.pinned.volume.pool.medium;
+        let pages = medium.unreadable(self.part(start, len_bytes));
+        pages.into_iter().map(|page| medium.bad_page(page)).collect()
     }
 
     fn part(&self, start: u64, len_bytes: u64) -> ByteRange {

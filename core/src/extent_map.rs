@@ -33,7 +33,7 @@ use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::set_once::SetOnceArray;
 use crate::units::{
-    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -508,6 +508,14 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         visit: &mut dyn FnMut(Met) -> Result<Step>,
     ) -> Result<()> {
+        let page = ByteRange::new(table.offset(), PAGE);
+        if page.end().0 <= self.medium.len_bytes()
+            && let Err(error) = self.medium.require_readable(page)
+        {
+            let logical = LogicalPage(first_index << (LEVEL_BITS * level));
+            let word = Some(word_offset(table, first_index));
+            return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
+        }
         for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
             let word = Some(word_offset(table, index));

@@ -572,6 +572,8 @@ impl Pool {
             let claimed = allocator.claim(PageRun { first: PageNo(offset / PAGE), pages: 1 });
             assert!(claimed, "a superblock in a pool of two huge pages");
         }
+        let quarantine = Arc::clone(&allocator);
+        medium.report_bad_pages(Box::new(move |page| quarantine.quarantine(page)));
         let shared = Arc::new(PoolShared {
             medium,
             allocator,
@@ -592,6 +594,7 @@ impl Pool {
             // Also if it was closed: the process may have been killed between the store of that mark
             // and its fence, and then the next version would go over the only durable copy.
             let mut visible = superblock::copies().to_vec();
+            visible.retain(|copy| shared.medium.unreadable(*copy).is_empty());
             if !was_clean {
                 let tables = loaded.iter().flat_map(|(_, tables)| tables);
                 visible.extend(tables.map(|table| ByteRange::new(table.offset(), PAGE)));

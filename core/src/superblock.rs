@@ -245,19 +245,27 @@ pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()>
 }
 
 /// Writes the next version, and the one after it to the other copy. `superblock` is then what
-/// both copies say.
+/// both copies say, but for one that has a media error.
 ///
 /// The caller holds the lock of the pool's superblock.
 ///
 /// # Errors
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn write(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
+    let mut lost = None;
     for _ in 0..2 {
         superblock.sequence += 1;
         *superblock = superblock.sealed();
-        let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
-        let stored = store_lines(medium, Offset(offset), bytemuck::bytes_of(superblock))?;
-        let [_] = fence(medium, [stored])?;
+        let copy = copies()[(superblock.sequence % 2) as usize];
+        let stored = medium
+            .require_readable(copy)
+            .and_then(|()| store_lines(medium, copy.start, bytemuck::bytes_of(superblock)));
+        match (stored, &lost) {
+            (Ok(stored), _) => drop(fence(medium, [stored])?),
+            // The other copy is good enough, as it is for whoever opens the pool.
+            (Err(error @ Error::MediaError { .. }), None) => lost = Some(error),
+            (Err(error), _) => return Err(error),
+        }
     }
     Ok(())
 }

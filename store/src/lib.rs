@@ -90,6 +90,7 @@
 //! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
 //! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes), `recovery::surplus` (what is there twice) |
 //! | not opening | `checkup` (all damage, by name) |
+//! | rotting | `scrub` (what went bad since opening) |
 //!
 //! Each opens with its invariants.
 #![forbid(unsafe_code)]
@@ -139,6 +140,8 @@ mod recovery;
 
 mod checkup;
 
+mod scrub;
+
 #[cfg(feature = "test-util")]
 pub mod test_util;
 
@@ -152,5 +155,6 @@ pub use keyspace::Keyspace;
 pub use limits::{MAX_BATCH_LEN, MAX_KEY_LEN, MAX_VALUE_LEN};
 pub use options::Options;
 pub use range::KeyRange;
+pub use scrub::ScrubReport;
 pub use stats::{KeyspaceStats, ReclaimReport, RecoveryReport, SeqNo, Stats};
 pub use value::{Key, Value};

@@ -283,6 +283,12 @@ impl Segment {
         self.range(0, self.extent.frozen_bytes()).expect("frozen bytes can be read")
     }
 
+    /// A media error for each page of header and frames that cannot be read, as far as anyone knows.
+    pub(crate) fn unreadable(&self) -> Vec<Error> {
+        let errors = self.extent.unreadable(0, self.extent.frozen_bytes());
+        errors.into_iter().map(|error| Error::from(error).hitting(self.no)).collect()
+    }
+
     /// `None` unless all of the range can be read.
     pub(crate) fn range(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {
         self.extent.bytes(start, len_bytes)

@@ -16,7 +16,7 @@ use crate::lane::{Lane, Lanes};
 use crate::location::Location;
 use crate::reclaim::Reclaimer;
 use crate::recovery::{self, Recovered};
-use crate::segment::{PoolSeed, Segment, SegmentNo};
+use crate::segment::{PoolSeed, Segment, SegmentNo, State};
 use crate::space::Space;
 use crate::stats::RecoveryReport;
 use crate::stripes::Stripes;
@@ -185,7 +185,11 @@ impl Store {
             self.lanes.for_each(|lane| lane.seal(&self.space))?;
             reclaimer.lane.seal(&self.space)?;
         }
-        Ok(self.pool().close_with(recovery::log_digest(self.space.unpunched()))?)
+        // A segment whose seal met a bad page is one that was not closed in good order.
+        let all_sealed =
+            self.space.segments().iter().all(|segment| segment.state() == State::Sealed);
+        let digest = if all_sealed { recovery::log_digest(self.space.unpunched()) } else { 0 };
+        Ok(self.pool().close_with(digest)?)
     }
 }
 

@@ -108,8 +108,8 @@ pub(crate) enum Mode {
     ReadOnly,
 }
 
-/// Who is told of pages that cannot be reached.
-type BadPageSink = Box<dyn Fn(&Medium, PageNo) + Send + Sync>;
+/// Who is told of pages that cannot be reached, and sees to it that nobody gets them.
+type BadPageSink = Box<dyn Fn(PageNo) + Send + Sync>;
 
 /// Mapped memory of a pool. Shared by everything that reads or stores; unmapped by the last.
 pub(crate) struct Medium {
@@ -164,9 +164,14 @@ impl Medium {
         file: Option<File>,
         path: PathBuf,
     ) -> Self {
-        let start = mapping.address(Offset(0)) as usize;
+        let (start, len_bytes) =
+            (mapping.address(Offset(0)) as usize, mapping.len_bytes() as usize);
+        #[cfg(feature = "sim")]
+        if file.is_some() {
+            crate::sim::mapped(start, len_bytes);
+        }
         Self {
-            _registered: Registered::new(start, mapping.len_bytes() as usize),
+            _registered: Registered::new(start, len_bytes),
             mapping,
             id: NEXT_MEDIUM_ID.fetch_add(1, Ordering::Relaxed),
             kind,
@@ -315,6 +320,11 @@ impl Medium {
         bad
     }
 
+    /// Whether the kernel knows of a bad page in `range`. Costs a system call and no look at the bytes.
+    pub(crate) fn has_known_bad(&self, range: ByteRange) -> bool {
+        !self.mapping.populate(range) && !self.unreadable(range).is_empty()
+    }
+
     /// # Errors
     /// [`Error::MediaError`] for the first page of `range` that cannot be read, see
     /// [`Medium::unreadable`].
@@ -333,7 +343,7 @@ impl Medium {
     /// The error for `page`, which cannot be reached.
     pub(crate) fn bad_page(&self, page: PageNo) -> Error {
         if let Some(sink) = self.on_bad_page.get() {
-            sink(self, page);
+            sink(page);
         }
         let path = self.path.clone();
         Error::MediaError { path, offset: page.offset().0, len_bytes: PAGE }
