@@ -261,7 +261,9 @@ pub(crate) fn write(medium: &Medium, superblock: &mut Superblock) -> Result<()> 
             .require_readable(copy)
             .and_then(|()| store_lines(medium, copy.start, bytemuck::bytes_of(superblock)));
         match (stored, &lost) {
-            (Ok(stored), _) => drop(fence(medium, [stored])?),
+            (Ok(stored), _) => {
+                let [_] = fence(medium, [stored])?;
+            }
             // The other copy is good enough, as it is for whoever opens the pool.
             (Err(error @ Error::MediaError { .. }), None) => lost = Some(error),
             (Err(error), _) => return Err(error),
