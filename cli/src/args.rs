@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Info(PoolArg),
     /// Look for damage, and name all of it
     Check(PoolArg),
+    /// Read all of the log, and name what is lost
+    Scrub(PoolArg),
     /// Draw a pool and its volumes, one cell per 2 MiB
     Map {
         #[command(flatten)]

@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod map;
 pub(crate) mod point;
 pub(crate) mod scan;
+pub(crate) mod scrub;
 pub(crate) mod shell;
 
 use crate::args::Command;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Outcome<()> {
         Command::Create(args) => create::run(&args, out),
         Command::Info(pool) => Session::run(&pool.path, Read, |pool| info::run(pool, out)),
         Command::Check(pool) => check::run(&pool.path, out),
+        Command::Scrub(pool) => Session::run(&pool.path, Read, |pool| scrub::run(pool, out)),
         Command::Map { pool, map } => map::run(&Layer::open(&pool.path)?, &map, out),
         Command::Keyspaces(pool) => {
             Session::run(&pool.path, Read, |pool| keyspaces::run(pool, out))

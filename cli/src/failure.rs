@@ -141,6 +141,11 @@ impl Failure {
                     .hint("nothing was changed; make a copy before you try anything")
                     .field("offset", offset)
             }
+            Error::MediaError { what, offset, len_bytes, .. } => {
+                let lost =
+                    format!("{what}: media error in {len_bytes} bytes at offset {offset:#x}");
+                Self::new(4, "MediaError", lost).field("offset", offset)
+            }
             Error::Full { needed, free } => Self::new(
                 5,
                 "Full",

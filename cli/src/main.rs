@@ -29,6 +29,8 @@ use output::Out;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = Out::new(cli.json, cli.color);
+    // The process is ours. Where that is not to be had, a bad page ends it, and that is safe.
+    let _ = daxite::install_sigbus_handler();
     let done = commands::run(cli.command, &mut out);
     // What was printed before a failure is printed all the same.
     let flushed = out.flush();

@@ -1,12 +1,16 @@
 //! Physical space: which pages and huge pages are free.
 //!
 //! DRAM only. Rebuilt at open from the extent maps, so it cannot disagree with them.
-//! 1. A page is in exactly one of: free, reserved, mapped.
-//! 2. `free + reserved + mapped == total`, checked at open and close.
+//! 1. A page is in exactly one of: free, reserved, mapped, bad.
+//! 2. `free + reserved + mapped + bad == total`, checked at open and close.
 //! 3. Huge pages are kept whole: pages come out of huge pages that are already broken, as long as
 //!    those can serve.
 //!
+//! 4. A page that was quarantined is never free again: it is bad as soon as nobody owns it.
+//!
 //! Knows nothing of volumes, logs, or who asked.
+
+use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 
@@ -24,6 +28,8 @@ pub struct Space {
     pub reserved_pages: u64,
     /// Pages of extents, tables and superblocks.
     pub mapped_pages: u64,
+    /// Pages that nothing owns and that had a media error: they are given to nobody.
+    pub bad_pages: u64,
     /// Free pages that form whole huge pages, in huge pages.
     pub free_huge_pages: u64,
     /// The longest run of free pages within one huge page.
@@ -45,6 +51,9 @@ struct State {
     free_pages: u64,
     reserved_pages: u64,
     mapped_pages: u64,
+    bad_pages: u64,
+    /// Those that had a media error, whoever owns them.
+    quarantined: BTreeSet<PageNo>,
 }
 
 /// One huge page: a bit per page, set if free. 66 bytes per 2 MiB.
@@ -120,6 +129,8 @@ impl Allocator {
             free_pages: total_pages,
             reserved_pages: 0,
             mapped_pages: 0,
+            bad_pages: 0,
+            quarantined: BTreeSet::new(),
         };
         Self { state: Mutex::new(state) }
     }
@@ -187,6 +198,17 @@ impl Allocator {
         state.give_back(run);
     }
 
+    /// Keeps `page` from being given to anyone, from now on or from when its owner gives it back.
+    pub(crate) fn quarantine(&self, page: PageNo) {
+        let mut state = self.state.lock();
+        let Some(group) = state.groups.get(page.huge().0 as usize) else { return };
+        let is_free = group.is_free((page.0 % PAGES_PER_HUGE) as usize);
+        if state.quarantined.insert(page) && is_free {
+            state.take(PageRun { first: page, pages: 1 });
+            state.bad_pages += 1;
+        }
+    }
+
     pub(crate) fn space(&self) -> Space {
         let state = self.state.lock();
         let longest = state.groups.iter().map(|group| group.longest_run(PAGES_PER_HUGE as usize).1);
@@ -195,6 +217,7 @@ impl Allocator {
             free_pages: state.free_pages,
             reserved_pages: state.reserved_pages,
             mapped_pages: state.mapped_pages,
+            bad_pages: state.bad_pages,
             free_huge_pages: state.whole,
             longest_run_pages: longest.max().unwrap_or(0) as u64,
         }
@@ -215,8 +238,8 @@ impl Allocator {
         let state = self.state.lock();
         let free: u64 = state.groups.iter().map(|group| u64::from(group.count)).sum();
         assert_eq!(free, state.free_pages, "free pages by huge page and in all");
-        let sum = state.free_pages + state.reserved_pages + state.mapped_pages;
-        assert_eq!(sum, state.total_pages, "free + reserved + mapped");
+        let sum = state.free_pages + state.reserved_pages + state.mapped_pages + state.bad_pages;
+        assert_eq!(sum, state.total_pages, "free + reserved + mapped + bad");
         let whole = state.groups.iter().filter(|group| group.is_whole()).count();
         assert_eq!(whole as u64, state.whole, "whole huge pages");
         let is_full = |group: &Group| group.count == 0;
@@ -249,6 +272,12 @@ impl State {
         self.whole += u64::from(group.is_whole());
         self.first_free = self.first_free.min(index);
         self.free_pages += run.pages;
+        let end = run.first.plus(run.pages);
+        let bad: Vec<PageNo> = self.quarantined.range(run.first..end).copied().collect();
+        for page in bad {
+            self.take(PageRun { first: page, pages: 1 });
+            self.bad_pages += 1;
+        }
     }
 
     /// The run of free pages that starts at `goal` in a broken huge page, cut to `pages_max`.
@@ -370,6 +399,27 @@ mod tests {
         allocator.release(mapped);
         allocator.check();
         assert_eq!(allocator.space().free_huge_pages, 2);
+    }
+
+    #[test]
+    fn a_quarantined_page_is_given_to_nobody_whoever_had_it() {
+        let allocator = Allocator::new(1024);
+        let mapped = allocator.reserve_run(3, 3, Goal::Any).unwrap().into_mapped();
+        let reserved = allocator.reserve_huge(HugeNo(1)).unwrap();
+        for page in [1, 400, 600, 600, 5000].map(PageNo) {
+            allocator.quarantine(page);
+            allocator.check();
+        }
+        assert_eq!(allocator.space().bad_pages, 1, "only the free one yet");
+        drop(reserved);
+        allocator.release(mapped);
+        allocator.check();
+        let space = allocator.space();
+        assert_eq!((space.bad_pages, space.free_pages, space.free_huge_pages), (3, 1021, 0));
+        let rest =
+            std::iter::from_fn(|| allocator.reserve_run(1, 1, Goal::Any)).collect::<Vec<_>>();
+        assert_eq!(rest.len(), 1021);
+        assert!(rest.iter().all(|one| ![1, 400, 600].contains(&one.run().first.0)));
     }
 
     #[test]

@@ -93,6 +93,16 @@ pub enum Error {
         /// What contradicts what.
         detail: String,
     },
+    /// Bytes of the medium cannot be reached any more. While the pool is open, nobody else gets the page.
+    #[error("{}: media error in {len_bytes} bytes at offset {offset:#x}", path.display())]
+    MediaError {
+        /// The file or device.
+        path: PathBuf,
+        /// Where, in bytes from the start of the pool.
+        offset: u64,
+        /// How many bytes are lost.
+        len_bytes: u64,
+    },
     /// No room for the extent that was asked for. Nothing was changed.
     #[error("pool is full: {needed_bytes} bytes needed, {free_bytes} bytes free")]
     Full {
@@ -124,6 +134,9 @@ pub enum Error {
     /// An argument that no pool could accept.
     #[error("{0}")]
     InvalidArgument(&'static str),
+    /// This system has no such thing.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// The pool was closed.
     #[error("pool is closed")]
     Closed,

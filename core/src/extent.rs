@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::fault::Request;
 use crate::guard::{Faulted, Pinned};
 use crate::medium::Mode;
-use crate::persist::{Durable, Flushed, Writer, before_read, fence, flush_range, store_lines};
+use crate::persist::{
+    Durable, Flushed, Writer, before_read, fence, flush_range, store_lines, touch,
+};
 use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset};
 use crate::volume::VolumeShared;
 
@@ -113,6 +115,38 @@ impl Extent {
         })
     }
 
+    /// Makes sure that `len_bytes` bytes from `start` on can be read, where the process handles media
+    /// errors ([`crate::install_sigbus_handler`]): bytes that are about to be handed out in place.
+    /// Otherwise that is left to whoever reads them.
+    ///
+    /// Panics past the end of the extent.
+    ///
+    /// # Errors
+    /// [`Error::MediaError`]; nobody else gets the page then.
+    #[inline]
+    pub fn touch(&self, start: u64, len_bytes: u64) -> Result<()> {
+        touch(&self.pinned.volume.pool.medium, self.part(start, len_bytes))
+    }
+
+    /// An [`Error::MediaError`] for each page that holds any of `len_bytes` bytes from `start` on and
+    /// cannot be read, as far as anyone knows. Nobody else gets one of them then.
+    ///
+    /// What the kernel knows is found out without a signal. What it does not know yet ends the process,
+    /// unless it handles media errors ([`crate::install_sigbus_handler`]). Costs a system call.
+    ///
+    /// Panics past the end of the extent.
+    pub fn unreadable(&self, start: u64, len_bytes: u64) -> Vec<Error> {
+        let medium = &self.pinned.volume.pool.medium;
+        let pages = medium.unreadable(self.part(start, len_bytes));
+        pages.into_iter().map(|page| medium.bad_page(page)).collect()
+    }
+
+    fn part(&self, start: u64, len_bytes: u64) -> ByteRange {
+        let range = ByteRange::new(Offset(self.physical().0 + start), len_bytes);
+        assert!(range.end() <= self.pinned.physical.end(), "a part past the extent");
+        range
+    }
+
     /// Where `len_bytes` bytes from `start` on are, which somebody is about to look at.
     fn address(&self, start: u64, len_bytes: u64) -> *const u8 {
         let medium = &self.pinned.volume.pool.medium;
@@ -175,7 +209,7 @@ impl Appender {
         let medium = &pool.medium;
         assert!(lines.len() as u64 <= self.remaining_bytes(), "appended past the end");
         let start = Offset(self.extent.physical().0 + self.position);
-        let flushed = store_lines(medium, start, lines).by(self.extent.writer);
+        let flushed = store_lines(medium, start, lines)?.by(self.extent.writer);
         self.position += lines.len() as u64;
         Ok(flushed)
     }
@@ -195,7 +229,7 @@ impl Appender {
         let start = Offset(self.extent.physical().0 + self.position);
         let range = ByteRange::new(start, len_bytes);
         if medium.mode() == Mode::ReadWrite {
-            let [durable] = fence(medium, [flush_range(medium, range).by(self.extent.writer)])?;
+            let [durable] = fence(medium, [flush_range(medium, range)?.by(self.extent.writer)])?;
             self.extent.freeze(durable);
         } else {
             // ORDERING: Release, as in `freeze`; nobody stores to a pool that is read-only.

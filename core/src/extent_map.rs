@@ -33,7 +33,7 @@ use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::primitives::coarse::{Mutex, MutexGuard};
 use crate::set_once::SetOnceArray;
 use crate::units::{
-    ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
+    ByteRange, ExtentSize, LogicalPage, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun, SlotNo,
 };
 
 /// Words in a table.
@@ -508,6 +508,14 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         visit: &mut dyn FnMut(Met) -> Result<Step>,
     ) -> Result<()> {
+        let page = ByteRange::new(table.offset(), PAGE);
+        if page.end().0 <= self.medium.len_bytes()
+            && let Err(error) = self.medium.require_readable(page)
+        {
+            let logical = LogicalPage(first_index << (LEVEL_BITS * level));
+            let word = Some(word_offset(table, first_index));
+            return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
+        }
         for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
             let word = Some(word_offset(table, index));
@@ -605,23 +613,23 @@ impl ExtentMap {
             self.encode(level, first_index + nth as u64, word.unwrap_or(Word::Hole))
         };
         let encoded: Vec<u64> = (0..WORDS as usize).map(word).collect();
-        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&encoded));
+        let stored = store_lines(&self.medium, table.offset(), bytemuck::cast_slice(&encoded))?;
         let [_] = fence(&self.medium, [stored])?;
         Ok(())
     }
 
     pub(crate) fn persist(&self, table: PageNo, level: u32, index: u64, word: Word) -> Result<()> {
         let offset = word_offset(table, index);
-        let stored = store_word(&self.medium, offset, self.encode(level, index, word));
-        let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
+        let stored = store_word(&self.medium, offset, self.encode(level, index, word))?;
+        let [_] = fence(&self.medium, [stored.flush(&self.medium)?])?;
         Ok(())
     }
 
     /// Stores neighbouring words of a table of level 0, then persists them by one fence.
     fn persist_words(&self, table: PageNo, first: LogicalPage, words: &[Word]) -> Result<()> {
         let words = (first.0..).zip(words).map(|(index, &word)| self.encode(0, index, word));
-        let stored = store_words(&self.medium, word_offset(table, first.0), words);
-        let [_] = fence(&self.medium, [stored.flush(&self.medium)])?;
+        let stored = store_words(&self.medium, word_offset(table, first.0), words)?;
+        let [_] = fence(&self.medium, [stored.flush(&self.medium)?])?;
         Ok(())
     }
 
@@ -634,7 +642,7 @@ impl ExtentMap {
         if offset.0 + 8 > self.medium.len_bytes() {
             return Err(damaged(offset, "its table is outside the pool"));
         }
-        self.decode(level, index, load_word(&self.medium, offset))
+        self.decode(level, index, load_word(&self.medium, offset)?)
             .ok_or_else(|| damaged(offset, "its check does not match"))
     }
 

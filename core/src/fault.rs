@@ -134,10 +134,11 @@ impl VolumeShared {
                 }
                 Word::Hole if request.access.allocates() => {
                     let goal = self.next_huge_goal();
-                    let Some(reserved) = self.pool.allocator.reserve_huge(goal) else {
+                    let reserved =
+                        self.filled(request.access, || self.pool.allocator.reserve_huge(goal))?;
+                    let Some(reserved) = reserved else {
                         return Ok(Attempt::FellBack(FallbackReason::NoHugePage));
                     };
-                    self.fill(&reserved, request.access)?;
                     let first = match self.map.map_huge(slot, reserved) {
                         // No page was left for the tables above: the huge page has some.
                         Err(Error::Full { .. }) => {
@@ -279,9 +280,9 @@ impl VolumeShared {
         let goal = self.goal(page, holes, request.access)?;
         let mut pages_max = holes;
         let run = loop {
-            let reserved = allocator.reserve_run(pages_max, pages_min, goal).ok_or_else(full)?;
+            let reserve = || allocator.reserve_run(pages_max, pages_min, goal);
+            let reserved = self.filled(request.access, reserve)?.ok_or_else(full)?;
             let pages = reserved.run().pages;
-            self.fill(&reserved, request.access)?;
             match self.map.map_pages(page, reserved) {
                 // No page was left for a table: the run does with one less. There are three at most.
                 Err(Error::Full { .. }) if pages > pages_min => pages_max = pages - 1,
@@ -326,6 +327,26 @@ impl VolumeShared {
         Resolved::Mapped { physical: ByteRange::new(start, len_bytes), size: ExtentSize::Page }
     }
 
+    /// Pages by `reserve`, made fit to be named. What turns out bad is given back, for nobody to get it
+    /// again, and others are taken in its place: each attempt leaves a page less.
+    fn filled<'a>(
+        &self,
+        access: Access,
+        reserve: impl Fn() -> Option<Reserved<'a>>,
+    ) -> Result<Option<Reserved<'a>>> {
+        while let Some(reserved) = reserve() {
+            // Not all of it is stored to here.
+            if access == Access::Append && self.pool.medium.has_known_bad(reserved.run().bytes()) {
+                continue;
+            }
+            match self.fill(&reserved, access) {
+                Err(Error::MediaError { .. }) => {}
+                filled => return filled.map(|()| Some(reserved)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Makes fresh pages fit to be named: zeros, durably. An appender owns the bytes, and shows
     /// nothing of them but what it stored; it gets zeros only at both ends, so that no header or
     /// footer of an earlier owner stands there after a crash.
@@ -333,12 +354,13 @@ impl VolumeShared {
         let medium = &self.pool.medium;
         let bytes = reserved.run().bytes();
         if access == Access::Write {
-            let [_] = fence(medium, [store_zero_lines(medium, bytes)])?;
+            let [_] = fence(medium, [store_zero_lines(medium, bytes)?])?;
             return Ok(());
         }
         let last = Offset(bytes.end().0 - APPEND_END_BYTES);
         let ends = [bytes.start, last].map(|start| ByteRange::new(start, APPEND_END_BYTES));
-        fence(medium, ends.map(|end| store_zero_lines(medium, end)))?;
+        let [first, last] = ends.map(|end| store_zero_lines(medium, end));
+        fence(medium, [first?, last?])?;
         Ok(())
     }
 

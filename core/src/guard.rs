@@ -173,7 +173,7 @@ impl WriteGuard {
     /// [`crate::Error::Io`] where the medium reports that it failed.
     pub fn persist(&mut self) -> Result<()> {
         let medium = &self.0.volume.pool.medium;
-        let [_] = fence(medium, [flush_range(medium, self.0.physical)])?;
+        let [_] = fence(medium, [flush_range(medium, self.0.physical)?])?;
         Ok(())
     }
 

@@ -48,6 +48,7 @@ pub mod primitives;
 mod layout;
 mod medium;
 mod persist;
+mod sigbus;
 
 mod allocator;
 mod extent_map;
@@ -99,6 +100,7 @@ pub use medium::{MediumKind, PageSizes, Persistence};
 pub use persist::{Durable, FlushInstruction, Flushed};
 pub use pool::{CreateOptions, HugeUse, OpenOptions, Pool, PoolInfo};
 pub use set_once::SetOnceArray;
+pub use sigbus::install_sigbus_handler;
 pub use units::{
     ByteRange, ExtentSize, HUGE, HugeNo, LINE, LogicalPage, LogicalRange, Offset, PAGE,
     PAGES_PER_HUGE, PageNo, PageRun, SlotNo, lines,

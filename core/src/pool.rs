@@ -571,6 +571,8 @@ impl Pool {
             let claimed = allocator.claim(PageRun { first: PageNo(offset / PAGE), pages: 1 });
             assert!(claimed, "a superblock in a pool of two huge pages");
         }
+        let quarantine = Arc::clone(&allocator);
+        medium.report_bad_pages(Box::new(move |page| quarantine.quarantine(page)));
         let shared = Arc::new(PoolShared {
             medium,
             allocator,
@@ -591,6 +593,7 @@ impl Pool {
             // Also if it was closed: the process may have been killed between the store of that mark
             // and its fence, and then the next version would go over the only durable copy.
             let mut visible = superblock::copies().to_vec();
+            visible.retain(|copy| shared.medium.unreadable(*copy).is_empty());
             if !was_clean {
                 let tables = loaded.iter().flat_map(|(_, tables)| tables);
                 visible.extend(tables.map(|table| ByteRange::new(table.offset(), PAGE)));
@@ -669,7 +672,8 @@ impl VolumeShared {
 /// # Errors
 /// [`Error::Io`] as the medium reports it.
 fn persist_again(medium: &Medium, ranges: &[ByteRange]) -> Result<()> {
-    fence_all(medium, ranges.iter().map(|&range| flush_range(medium, range)).collect())
+    let flushed = ranges.iter().map(|&range| flush_range(medium, range));
+    fence_all(medium, flushed.collect::<Result<_>>()?)
 }
 
 fn require_dax(medium: &Medium, required: bool) -> Result<()> {

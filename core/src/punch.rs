@@ -98,12 +98,13 @@ impl VolumeShared {
         let medium = &self.pool.medium;
         let mut flushed: Vec<Flushed> = Vec::new();
         let mut zero = |start: u64, len_bytes: u64| {
-            flushed
-                .push(store_zeros(medium, ByteRange::new(Offset(start), len_bytes)).flush(medium));
+            let stored = store_zeros(medium, ByteRange::new(Offset(start), len_bytes))?;
+            flushed.push(stored.flush(medium)?);
+            Ok(())
         };
         for range in ranges.into_iter().filter(|range| range.len_bytes > 0) {
             if let Word::Huge(first) = self.map.slot(range.first_page().slot())? {
-                zero(first.offset().0 + range.start % HUGE, range.len_bytes);
+                zero(first.offset().0 + range.start % HUGE, range.len_bytes)?;
                 continue;
             }
             let end = range.start + range.len_bytes;
@@ -111,7 +112,7 @@ impl VolumeShared {
                 if let Word::Page(physical) = self.map.page(LogicalPage(page))? {
                     let start = range.start.max(page * PAGE);
                     let len_bytes = end.min((page + 1) * PAGE) - start;
-                    zero(physical.offset().0 + start % PAGE, len_bytes);
+                    zero(physical.offset().0 + start % PAGE, len_bytes)?;
                 }
             }
         }
@@ -214,7 +215,7 @@ mod tests {
         let shared = &volume.shared;
         let Word::Table(table) = shared.map.slot(SlotNo(0)).unwrap() else { panic!("no table") };
         let damaged = Offset(table.offset().0 + 9 * 8);
-        let _lost = store_word(&shared.pool.medium, damaged, 1);
+        let _lost = store_word(&shared.pool.medium, damaged, 1).unwrap();
         let result = volume.punch(LogicalRange::new(0, HUGE - 1));
         assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
         assert!(matches!(shared.map.page(LogicalPage(0)).unwrap(), Word::Page(_)));

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
 use crate::persist::{fence, load_word, store_lines, store_word, store_zero_lines};
-use crate::units::{ByteRange, HUGE, Offset, PAGE};
+use crate::units::{ByteRange, HUGE, Offset, PAGE, PageNo};
 
 /// The smallest pool: both copies of the superblock, and room to work.
 pub(crate) const POOL_BYTES_MIN: u64 = 2 * HUGE;
@@ -132,6 +132,8 @@ pub(crate) struct Contradiction {
 enum Copy {
     Valid(Box<Superblock>),
     OtherVersion(u32),
+    /// There is a media error.
+    Unreadable,
     Damaged,
     Foreign,
 }
@@ -189,6 +191,7 @@ pub(crate) fn flawed_copies(medium: &Medium) -> Vec<(Offset, String)> {
         let detail = match copy {
             Copy::Valid(superblock) => flaw_beside(index, superblock, newest?)?,
             Copy::OtherVersion(found) => format!("it has format version {found}"),
+            Copy::Unreadable => "it cannot be read: a media error".to_string(),
             Copy::Damaged => "its checksum does not match".to_string(),
             Copy::Foreign => "it is not there".to_string(),
         };
@@ -230,31 +233,42 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
 /// # Errors
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
-    fence(medium, copies().map(|copy| store_zero_lines(medium, copy)))?;
+    let [first, second] = copies().map(|copy| store_zero_lines(medium, copy));
+    fence(medium, [first?, second?])?;
     superblock.sequence += 1;
     *superblock = superblock.sealed();
     let offset = Offset(SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize]);
     let without_magic = Superblock { magic: [0; 8], ..*superblock };
-    let [_] = fence(medium, [store_lines(medium, offset, bytemuck::bytes_of(&without_magic))])?;
-    let magic = store_word(medium, offset, u64::from_le_bytes(MAGIC));
-    let [_] = fence(medium, [magic.flush(medium)])?;
+    let [_] = fence(medium, [store_lines(medium, offset, bytemuck::bytes_of(&without_magic))?])?;
+    let magic = store_word(medium, offset, u64::from_le_bytes(MAGIC))?;
+    let [_] = fence(medium, [magic.flush(medium)?])?;
     write(medium, superblock)
 }
 
 /// Writes the next version, and the one after it to the other copy. `superblock` is then what
-/// both copies say.
+/// both copies say, but for one that has a media error.
 ///
 /// The caller holds the lock of the pool's superblock.
 ///
 /// # Errors
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn write(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
+    let mut lost = None;
     for _ in 0..2 {
         superblock.sequence += 1;
         *superblock = superblock.sealed();
-        let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
-        let stored = store_lines(medium, Offset(offset), bytemuck::bytes_of(superblock));
-        let [_] = fence(medium, [stored])?;
+        let copy = copies()[(superblock.sequence % 2) as usize];
+        let stored = medium
+            .require_readable(copy)
+            .and_then(|()| store_lines(medium, copy.start, bytemuck::bytes_of(superblock)));
+        match (stored, &lost) {
+            (Ok(stored), _) => {
+                let [_] = fence(medium, [stored])?;
+            }
+            // The other copy is good enough, as it is for whoever opens the pool.
+            (Err(error @ Error::MediaError { .. }), None) => lost = Some(error),
+            (Err(error), _) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -282,8 +296,15 @@ fn read_copy(medium: &Medium, offset: Offset) -> Copy {
     if offset.0 + PAGE > medium.len_bytes() {
         return Copy::Foreign;
     }
+    let page = ByteRange::new(offset, PAGE);
+    if medium.require_readable(page).is_err() {
+        return Copy::Unreadable;
+    }
     for (index, word) in bytemuck::bytes_of_mut(&mut superblock).chunks_exact_mut(8).enumerate() {
-        word.copy_from_slice(&load_word(medium, Offset(offset.0 + index as u64 * 8)).to_le_bytes());
+        match load_word(medium, Offset(offset.0 + index as u64 * 8)) {
+            Ok(read) => word.copy_from_slice(&read.to_le_bytes()),
+            Err(_) => return Copy::Unreadable,
+        }
     }
     if superblock.magic != MAGIC {
         Copy::Foreign
@@ -307,6 +328,11 @@ fn explain(medium: &Medium, copies: &[Copy; 2]) -> Error {
     });
     if let Some(found) = other_version {
         return Error::UnsupportedVersion { found, supported: FORMAT_VERSION };
+    }
+    for (copy, offset) in copies.iter().zip(SUPERBLOCK_OFFSETS) {
+        if matches!(copy, Copy::Unreadable) {
+            return medium.bad_page(PageNo(offset / PAGE));
+        }
     }
     match copies.iter().position(|copy| matches!(copy, Copy::Damaged)) {
         Some(copy) => Error::Corrupt {
@@ -348,7 +374,7 @@ mod tests {
             superblock.sequence = superblock.sequence.wrapping_add(1);
             superblock = superblock.sealed();
             let offset = SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize];
-            let stored = store_lines(&medium, Offset(offset), bytemuck::bytes_of(&superblock));
+            let stored = store_lines(&medium, Offset(offset), bytemuck::bytes_of(&superblock))?;
             let [_] = fence(&medium, [stored])?;
         }
         Pool::load(medium)

@@ -34,7 +34,7 @@ impl VolumeShared {
                 clean.push(entry);
             }
             let physical = ByteRange::new(entry.physical.offset(), entry.size.bytes());
-            flushed.push(flush_range(medium, physical));
+            flushed.push(flush_range(medium, physical)?);
         }
         fence_all(medium, flushed)?;
         clean.into_iter().for_each(|entry| locked.set_clean(entry));

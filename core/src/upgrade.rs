@@ -144,7 +144,7 @@ impl VolumeShared {
             }
             None => store_zero_lines(medium, target.bytes()),
         });
-        fence_all(medium, copied.collect())
+        fence_all(medium, copied.collect::<Result<_>>()?)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::fault::Request;
 use crate::guard::{ReadGuard, WriteGuard};
 use crate::index::EntryIndex;
 use crate::inspect::VolumeStats;
+use crate::persist::copy_out;
 use crate::pins::PinTable;
 use crate::pool::PoolShared;
 use crate::primitives::Mutex;
@@ -262,14 +263,18 @@ impl Volume {
     /// Copies bytes from `start` on into `into`; holes read as zeros.
     ///
     /// # Errors
-    /// As [`Volume::map`].
+    /// As [`Volume::map`]; [`Error::MediaError`] if the process handles those.
     pub fn read(&self, start: u64, into: &mut [u8]) -> Result<()> {
         self.shared.check_range(LogicalRange::new(start, into.len() as u64))?;
         let mut done = 0;
         while done < into.len() {
             let rest = LogicalRange::new(start + done as u64, (into.len() - done) as u64);
             let guard = self.map(rest)?;
-            into[done..done + guard.len()].copy_from_slice(&guard);
+            let part = &mut into[done..done + guard.len()];
+            match guard.physical() {
+                None => part.fill(0),
+                Some(start) => copy_out(&self.shared.pool.medium, start, part)?,
+            }
             done += guard.len();
         }
         Ok(())

@@ -72,6 +72,10 @@ impl LogFinding {
             Error::Corruption { what, offset, detail } => {
                 Ok(Self { severity, what, offset: Offset(offset), detail })
             }
+            Error::MediaError { what, offset, len_bytes, .. } => {
+                let detail = format!("{len_bytes} bytes cannot be read: a media error");
+                Ok(Self { severity, what, offset: Offset(offset), detail })
+            }
             other => Err(other),
         }
     }

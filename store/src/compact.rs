@@ -40,6 +40,8 @@ pub(crate) enum Outcome {
     Empty,
     /// Some records found no room and stayed.
     NoRoom,
+    /// Some records cannot be read: nothing was moved, and the segment keeps the names of what is lost.
+    Unreadable,
 }
 
 /// A record that may have to be moved.
@@ -81,6 +83,9 @@ impl Store {
         tombstones: Tombstones,
     ) -> Result<Outcome> {
         self.stripes.wait_for_writes();
+        if !victim.unreadable().is_empty() {
+            return Ok(Outcome::Unreadable);
+        }
         let bytes = victim.bytes();
         let mut at = HEAD_BYTES as usize;
         let mut moving = Moving::default();

@@ -15,7 +15,7 @@ use crate::index::Index;
 use crate::reclaim::dead_bytes;
 use crate::segment::State;
 use crate::store::Shared;
-use crate::{Batch, Keyspace, Options, ReclaimReport, RecoveryReport, Stats};
+use crate::{Batch, Keyspace, Options, ReclaimReport, RecoveryReport, ScrubReport, Stats};
 
 /// A handle to an open database. Cloning it is cheap, and all clones share everything.
 ///
@@ -216,6 +216,30 @@ impl Database {
     /// moved is damaged, [`Error::Io`].
     pub fn reclaim(&self) -> Result<ReclaimReport> {
         self.store.reclaim()
+    }
+
+    /// Reads all of the log and verifies it, in search of what went bad since it was opened. Nothing
+    /// on the medium is changed, and reads and writes go on meanwhile.
+    ///
+    /// Bad pages that the kernel knows of are found without a signal. One that it does not know of ends the
+    /// process, unless media errors are handled ([`install_sigbus_handler`](crate::install_sigbus_handler)).
+    ///
+    /// # Errors
+    /// [`Error::Closed`]. What is found is no error, but in the report.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), daxite::Error> {
+    /// # let db = daxite::Options::new().capacity(4 << 20).in_memory()?;
+    /// db.keyspace("words")?.insert("dax", "direct access")?;
+    /// let report = db.scrub()?;
+    /// assert!(report.is_sound());
+    /// assert_eq!(report.frames, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scrub(&self) -> Result<ScrubReport> {
+        self.store.check_open()?;
+        self.store.scrub()
     }
 
     /// The pool that the database is on, for inspection. Its space also serves volumes of yours;

@@ -3,6 +3,7 @@
 //! Absence is an `Option`, a lost race is a value ([`CasError`]); neither is an error. What the DAX
 //! layer answers is lifted into the same enum, so that a caller matches one type.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -98,6 +99,20 @@ pub enum Error {
         /// What contradicts what.
         detail: String,
     },
+    /// Bytes of the medium cannot be read any more: what stood there is lost, and everything else is
+    /// served. Comes in place of a signal that ends the process where that is asked for, by
+    /// [`install_sigbus_handler`](crate::install_sigbus_handler), and from opening in any case.
+    #[error("{what}: media error in {len_bytes} bytes at offset {offset:#x} of {}", path.display())]
+    MediaError {
+        /// What is lost, for example `segment 17`, or `key "bob" in segment 17`.
+        what: String,
+        /// The file or device.
+        path: PathBuf,
+        /// Where, in bytes from the start of the pool.
+        offset: u64,
+        /// How many bytes are lost.
+        len_bytes: u64,
+    },
     /// The write does not fit any more. Nothing was changed; removing still works.
     #[error("pool is full: {needed} bytes needed, {free} bytes free")]
     Full {
@@ -137,6 +152,9 @@ pub enum Error {
     /// An argument that no pool could accept.
     #[error("{0}")]
     InvalidArgument(&'static str),
+    /// This system has no such thing.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// The keyspace of this handle was dropped.
     #[error("keyspace {name:?} was dropped")]
     KeyspaceDropped {
@@ -158,6 +176,21 @@ impl Error {
     /// Whether the medium holds damaged bytes.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corruption { .. })
+    }
+
+    /// Whether the medium has bytes that cannot be read.
+    pub fn is_media_error(&self) -> bool {
+        matches!(self, Self::MediaError { .. })
+    }
+
+    /// The same error; a media error says that it hit `what`.
+    pub(crate) fn hitting(self, what: impl fmt::Display) -> Self {
+        match self {
+            Self::MediaError { path, offset, len_bytes, .. } => {
+                Self::MediaError { what: what.to_string(), path, offset, len_bytes }
+            }
+            other => other,
+        }
     }
 }
 
@@ -183,6 +216,10 @@ impl From<daxite_core::Error> for Error {
             Core::Corrupt { what, offset, detail } => {
                 Self::Corruption { what: what.to_string(), offset, detail }
             }
+            Core::MediaError { path, offset, len_bytes } => {
+                Self::MediaError { what: "the pool".to_string(), path, offset, len_bytes }
+            }
+            Core::Unsupported(what) => Self::Unsupported(what),
             Core::Full { needed_bytes, free_bytes } => {
                 Self::Full { needed: needed_bytes, free: free_bytes }
             }

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::index::End;
 use crate::location::Location;
 use crate::range::Bounds;
-use crate::store::{Shared, Store};
+use crate::store::{Shared, Store, lost};
 use crate::{Key, Value};
 
 /// Pairs of the first chunk; each further one is twice as long.
@@ -24,7 +24,8 @@ const CHUNK_MIN: usize = 8;
 /// Pairs of the longest chunk.
 const CHUNK_MAX: usize = 64;
 
-type Pair = (Key, Value);
+/// What comes of a key: its pair, or that it cannot be read.
+type Item = Result<(Key, Value)>;
 
 /// The pairs of a keyspace or of a range of it in key order, from both ends.
 ///
@@ -38,15 +39,17 @@ type Pair = (Key, Value);
 /// strictly descending from the back, each at most once.
 ///
 /// # Errors
-/// An item is an error if the record is damaged or the database was closed. It is the last.
+/// An item is an error if the record is damaged or the database was closed. It is the last, unless it is
+/// [`Error::MediaError`](crate::Error::MediaError): that stands in the place of the key that it names,
+/// and the iterator goes on behind it.
 pub struct Iter {
     store: Shared,
     keyspace: Arc<KeyspaceCore>,
     /// What is not fetched yet.
     rest: Bounds,
-    front: VecDeque<Pair>,
+    front: VecDeque<Item>,
     /// From the back: the next to come is the first.
-    back: VecDeque<Pair>,
+    back: VecDeque<Item>,
     chunk: usize,
     /// Nothing is left to fetch.
     exhausted: bool,
@@ -74,37 +77,45 @@ impl Iter {
     fn fetch(&mut self, end: End) -> Result<()> {
         self.store.check_open()?;
         let pin = pin();
-        let mut pairs = Vec::with_capacity(self.chunk);
-        self.keyspace.index.visit(&self.rest, end, self.chunk, |_, location| {
-            let pair = pair(&self.store, location, &pin);
-            let ok = pair.is_ok();
-            pairs.push(pair);
-            ok
+        let mut items = Vec::with_capacity(self.chunk);
+        let mut last = None;
+        let mut failed = None;
+        self.keyspace.index.visit(&self.rest, end, self.chunk, |key, location| {
+            match pair(&self.store, key, location, &pin) {
+                Err(error) if !error.is_media_error() => failed = Some(error),
+                item => items.push(item),
+            }
+            if items.len() == self.chunk {
+                last = Some(key.to_vec());
+            }
+            failed.is_none()
         });
-        self.exhausted = pairs.len() < self.chunk;
-        let pairs = pairs.into_iter().collect::<Result<Vec<Pair>>>()?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.exhausted = items.len() < self.chunk;
         self.chunk = (self.chunk * 2).min(CHUNK_MAX);
-        if let Some((key, _)) = pairs.last() {
-            let behind = Bound::Excluded(key.to_vec());
+        if let Some(key) = last {
+            let behind = Bound::Excluded(key);
             match end {
                 End::Front => self.rest.low = behind,
                 End::Back => self.rest.high = behind,
             }
         }
         match end {
-            End::Front => self.front.extend(pairs),
-            End::Back => self.back.extend(pairs),
+            End::Front => self.front.extend(items),
+            End::Back => self.back.extend(items),
         }
         Ok(())
     }
 
-    fn advance(&mut self, end: End) -> Option<Result<Pair>> {
+    fn advance(&mut self, end: End) -> Option<Item> {
         let fetched = match end {
             End::Front => self.front.pop_front(),
             End::Back => self.back.pop_front(),
         };
-        if let Some(pair) = fetched {
-            return Some(Ok(pair));
+        if fetched.is_some() {
+            return fetched;
         }
         if !self.exhausted {
             if let Err(error) = self.fetch(end) {
@@ -115,8 +126,8 @@ impl Iter {
                 End::Front => self.front.pop_front(),
                 End::Back => self.back.pop_front(),
             };
-            if let Some(pair) = fetched {
-                return Some(Ok(pair));
+            if fetched.is_some() {
+                return fetched;
             }
         }
         // What is left was fetched from the other end.
@@ -124,7 +135,6 @@ impl Iter {
             End::Front => self.back.pop_back(),
             End::Back => self.front.pop_back(),
         }
-        .map(Ok)
     }
 
     fn end(&mut self) {
@@ -134,14 +144,14 @@ impl Iter {
     }
 }
 
-/// The record at `location` as key and value. The caller holds the index.
-fn pair(store: &Store, location: Location, pin: &daxite_core::Pin) -> Result<Pair> {
+/// The record of `key` at `location` as key and value. The caller holds the index.
+fn pair(store: &Store, key: &[u8], location: Location, pin: &daxite_core::Pin) -> Item {
     let segment = store
         .space
         .table
         .get_arc(location.segment(), pin)
         .expect("what the index says while it is held is in the table");
-    let record = segment.record(location)?;
+    let record = segment.record(location).map_err(|error| lost(error, &segment, key))?;
     let (key_len, value_len) = (record.key.len(), record.value.len());
     let key_at = location.offset() + record.key_at() as u64;
     let value_at = key_at + key_len as u64;

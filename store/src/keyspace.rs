@@ -20,7 +20,7 @@ use crate::{Iter, Key, KeyspaceStats, Value};
 ///
 /// # Errors
 /// Reads answer [`Error::Closed`] after [`Database::close`](crate::Database::close), and
-/// [`Error::Corruption`] if a record is damaged. What writes may answer is told at
+/// [`Error::Corruption`] if a record is damaged, [`Error::MediaError`] if it cannot be read. What writes may answer is told at
 /// [`Keyspace::insert`].
 ///
 /// # Durability
@@ -65,7 +65,7 @@ impl Keyspace {
     /// The value of `key`, without a copy. `None` if the key is absent.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.store.get(&self.core, key.as_ref())
     }
@@ -75,7 +75,7 @@ impl Keyspace {
     /// The cheapest way to read. Space is not reclaimed while `read` runs: keep it short.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     ///
     /// ```
     /// # fn main() -> Result<(), daxite::Error> {
@@ -98,7 +98,7 @@ impl Keyspace {
     /// Whether the key is there.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get_with(key, |_| ())?.is_some())
     }
@@ -106,7 +106,7 @@ impl Keyspace {
     /// Length of the value of `key` in bytes. `None` if the key is absent.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub fn size_of(&self, key: impl AsRef<[u8]>) -> Result<Option<usize>> {
         self.get_with(key, <[u8]>::len)
     }
@@ -271,7 +271,7 @@ impl Keyspace {
     /// The pair with the lowest key. `None` if the keyspace is empty.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub fn first(&self) -> Result<Option<(Key, Value)>> {
         self.iter().next().transpose()
     }
@@ -279,7 +279,7 @@ impl Keyspace {
     /// The pair with the highest key. `None` if the keyspace is empty.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub fn last(&self) -> Result<Option<(Key, Value)>> {
         self.iter().next_back().transpose()
     }

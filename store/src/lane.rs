@@ -66,30 +66,33 @@ impl Lane {
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io): the frame may or may not be durable, and will not be
-    /// published. The segment is sealed in front of it.
+    /// published. The segment is sealed in front of it. A bad page is no error: the frame goes to
+    /// another segment.
     pub(crate) fn append(
         &mut self,
         space: &Space,
         request: &FrameRequest,
-        encode: impl FnOnce(&mut Encoder<'_>),
+        encode: impl Fn(&mut Encoder<'_>),
     ) -> Result<Option<Appended>> {
-        if !self.make_ready(space, request)? {
-            return Ok(None);
-        }
-        let writer = self.open.as_mut().expect("the lane is ready");
-        self.clock = SeqNo(self.clock.max(request.after).0 + 1);
-        let (at, seqno) = (writer.position(), self.clock);
-        let mut encoder = Encoder::new(&mut self.buffer);
-        encode(&mut encoder);
-        encoder.finish(seqno, at, writer.segment.seed);
-        debug_assert_eq!(self.buffer.len() as u64, request.len_bytes);
-        if let Err(error) = writer.append(&space.pool, &self.buffer, seqno) {
+        while self.make_ready(space, request)? {
+            let writer = self.open.as_mut().expect("the lane is ready");
+            self.clock = SeqNo(self.clock.max(request.after).0 + 1);
+            let (at, seqno) = (writer.position(), self.clock);
+            let mut encoder = Encoder::new(&mut self.buffer);
+            encode(&mut encoder);
+            encoder.finish(seqno, at, writer.segment.seed);
+            debug_assert_eq!(self.buffer.len() as u64, request.len_bytes);
+            let Err(error) = writer.append(&space.pool, &self.buffer, seqno) else {
+                writer.segment.add(&request.tally);
+                return Ok(Some(Appended { segment: writer.segment.no, at, seqno }));
+            };
             // Nothing may follow the frame. The first error is the one to report.
             let _ = self.seal(space);
-            return Err(error);
+            if !error.is_media_error() {
+                return Err(error);
+            }
         }
-        writer.segment.add(&request.tally);
-        Ok(Some(Appended { segment: writer.segment.no, at, seqno }))
+        Ok(None)
     }
 
     /// Seals the open segment, if there is one.

@@ -91,6 +91,7 @@
 //! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes), `recovery::surplus` (what is there twice) |
 //! | not opening | `checkup` (all damage, by name) |
 //! | tests | `craft` (structures that verify, whatever they say), behind a feature |
+//! | rotting | `scrub` (what went bad since opening) |
 //!
 //! Each opens with its invariants.
 #![forbid(unsafe_code)]
@@ -140,6 +141,8 @@ mod recovery;
 
 mod checkup;
 
+mod scrub;
+
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub mod craft;
@@ -149,12 +152,13 @@ pub mod test_util;
 pub use batch::Batch;
 pub use checkup::{Checkup, LogCheckup, LogFinding};
 pub use database::Database;
-pub use daxite_core::{self, MediumKind, Persistence};
+pub use daxite_core::{self, MediumKind, Persistence, install_sigbus_handler};
 pub use error::{CasError, Error, Result};
 pub use iter::Iter;
 pub use keyspace::Keyspace;
 pub use limits::{MAX_BATCH_LEN, MAX_KEY_LEN, MAX_VALUE_LEN};
 pub use options::Options;
 pub use range::KeyRange;
+pub use scrub::ScrubReport;
 pub use stats::{KeyspaceStats, ReclaimReport, RecoveryReport, SeqNo, Stats};
 pub use value::{Key, Value};

@@ -86,7 +86,7 @@ struct Pass {
     rounds: u32,
     /// Segments born after the round started are left alone.
     started: Birth,
-    /// Segments whose records found no room.
+    /// Segments whose records found no room, or cannot be read.
     passed_over: HashSet<Birth>,
     sealed_lanes: bool,
 }
@@ -173,7 +173,7 @@ impl Store {
                     self.space.retire(victim);
                     self.space.sweep()?;
                 }
-                Outcome::NoRoom => {
+                Outcome::NoRoom | Outcome::Unreadable => {
                     pass.passed_over.insert(victim.birth);
                 }
             }

@@ -283,6 +283,12 @@ impl Segment {
         self.range(0, self.extent.frozen_bytes()).expect("frozen bytes can be read")
     }
 
+    /// A media error for each page of header and frames that cannot be read, as far as anyone knows.
+    pub(crate) fn unreadable(&self) -> Vec<Error> {
+        let errors = self.extent.unreadable(0, self.extent.frozen_bytes());
+        errors.into_iter().map(|error| Error::from(error).hitting(self.no)).collect()
+    }
+
     /// `None` unless all of the range can be read.
     pub(crate) fn range(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {
         self.extent.bytes(start, len_bytes)
@@ -291,11 +297,12 @@ impl Segment {
     /// The record at `location`, which is in this segment.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if its bytes make no sense.
+    /// [`Error::Corruption`] if its bytes make no sense, [`Error::MediaError`] if they cannot be read.
     pub(crate) fn record(&self, location: Location) -> Result<Record<'_>> {
         debug_assert_eq!(location.segment(), self.no);
         let start = location.offset();
         let readable = self.extent.frozen_bytes().saturating_sub(start);
+        self.extent.touch(start, location.len_bytes().min(readable))?;
         self.range(start, readable)
             .and_then(Record::decode)
             .ok_or_else(|| self.damaged(start, "the record's lengths make no sense".to_string()))

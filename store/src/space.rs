@@ -158,31 +158,41 @@ impl Space {
         let mut state = self.state.lock();
         self.sweep_locked(&mut state)?;
         let want = self.want(purpose, frame_bytes);
-        let free_pages = self.pool.space().free_pages;
-        let budget = free_pages.saturating_sub(self.floor(purpose) + TABLE_PAGES);
-        if budget < want.free {
-            return Ok(None);
-        }
-        let Some(no) = state.numbers.take() else { return Ok(None) };
-        let pages = want.pages.min(budget);
-        let mapped = match self.volume.map_append(no.head(pages), want.run) {
-            Ok(mapped) => mapped,
-            Err(error) => {
-                state.numbers.release(no);
-                return match error {
-                    daxite_core::Error::Full { .. } => Ok(None),
-                    error => Err(error.into()),
-                };
+        loop {
+            let free_pages = self.pool.space().free_pages;
+            let budget = free_pages.saturating_sub(self.floor(purpose) + TABLE_PAGES);
+            if budget < want.free {
+                return Ok(None);
             }
-        };
-        let is_moved = purpose == Purpose::Reclaim;
-        let new = NewSegment { no, birth: self.now(), clock, lane, is_moved };
-        // If this fails the slot stays mapped, without a header: the next recovery gives it back.
-        let mut writer = Writer::create(&self.pool, self.pool_seed, &new, mapped)?;
-        writer.from_reserve = free_pages < self.reserve_pages() + pages + TABLE_PAGES;
-        self.table.insert(Arc::clone(&writer.segment));
-        state.segments.insert(no, Arc::clone(&writer.segment));
-        Ok(Some(writer))
+            let Some(no) = state.numbers.take() else { return Ok(None) };
+            let pages = want.pages.min(budget);
+            let mapped = match self.volume.map_append(no.head(pages), want.run) {
+                Ok(mapped) => mapped,
+                Err(error) => {
+                    state.numbers.release(no);
+                    return match error {
+                        daxite_core::Error::Full { .. } => Ok(None),
+                        error => Err(error.into()),
+                    };
+                }
+            };
+            let is_moved = purpose == Purpose::Reclaim;
+            let new = NewSegment { no, birth: self.now(), clock, lane, is_moved };
+            let mut writer = match Writer::create(&self.pool, self.pool_seed, &new, mapped) {
+                // The rest of it is given back, and other pages are taken: each time one less.
+                Err(error) if error.is_media_error() => {
+                    self.volume.punch(no.slot())?;
+                    state.numbers.release(no);
+                    continue;
+                }
+                // The slot stays mapped, without a header: the next recovery gives it back.
+                created => created?,
+            };
+            writer.from_reserve = free_pages < self.reserve_pages() + pages + TABLE_PAGES;
+            self.table.insert(Arc::clone(&writer.segment));
+            state.segments.insert(no, Arc::clone(&writer.segment));
+            return Ok(Some(writer));
+        }
     }
 
     /// Whether [`Space::open`] would find space now.

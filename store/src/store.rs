@@ -16,7 +16,7 @@ use crate::lane::{Lane, Lanes};
 use crate::location::Location;
 use crate::reclaim::Reclaimer;
 use crate::recovery::{self, Recovered};
-use crate::segment::{PoolSeed, Segment, SegmentNo};
+use crate::segment::{PoolSeed, Segment, SegmentNo, State};
 use crate::space::Space;
 use crate::stats::RecoveryReport;
 use crate::stripes::Stripes;
@@ -122,7 +122,7 @@ impl Store {
     /// Calls `read` with the value of `key`. `None` if the key is absent.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub(crate) fn read<R>(
         &self,
         keyspace: &KeyspaceCore,
@@ -139,7 +139,7 @@ impl Store {
     /// The value of `key`, to be kept. `None` if the key is absent.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Corruption`].
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub(crate) fn get(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Value>> {
         self.check_open()?;
         let pin = pin();
@@ -191,7 +191,11 @@ impl Store {
             self.lanes.for_each(|lane| lane.seal(&self.space))?;
             reclaimer.lane.seal(&self.space)?;
         }
-        Ok(self.pool().close_with(recovery::log_digest(self.space.unpunched()))?)
+        // A segment whose seal met a bad page is one that was not closed in good order.
+        let all_sealed =
+            self.space.segments().iter().all(|segment| segment.state() == State::Sealed);
+        let digest = if all_sealed { recovery::log_digest(self.space.unpunched()) } else { 0 };
+        Ok(self.pool().close_with(digest)?)
     }
 }
 
@@ -233,12 +237,18 @@ fn find<S>(
 
 /// The record at `location`, which the index says is that of `key`.
 fn record<'s>(segment: &'s Segment, location: Location, key: &[u8]) -> Result<Record<'s>> {
-    let record = segment.record(location)?;
+    let record = segment.record(location).map_err(|error| lost(error, segment, key))?;
     if record.key != key {
         let detail = "the record has another key than the index says".to_string();
         return Err(segment.damaged(location.offset(), detail));
     }
     Ok(record)
+}
+
+/// `error`, which was met where the record of `key` is in `segment`.
+#[cold]
+pub(crate) fn lost(error: Error, segment: &Segment, key: &[u8]) -> Error {
+    error.hitting(format_args!("key \"{}\" in {}", key.escape_ascii(), segment.no))
 }
 
 /// The number of lanes: as `asked`, else one per core, but few in a small pool.

@@ -12,13 +12,11 @@ mod log;
 mod model;
 pub mod naive;
 mod oracle;
-mod own_process;
 mod place;
 mod process;
 mod random;
 mod stamp;
 mod subject;
-pub mod traced;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +27,6 @@ pub use ledger::{Event, Ledger};
 pub use log::{Log, LogSegment};
 pub use model::{Learned, Model, Shape};
 pub use oracle::{Change, Conflict, History, Holdings, KeyNo, OperationNo, Outcome, Violation};
-pub use own_process::{in_own_process, say, skip};
 pub use place::{Place, check_space, test_folder, written_until_full};
 pub use process::{Heard, PART, Process, my_part};
 pub use random::{Random, for_seeds, number};

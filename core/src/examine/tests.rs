@@ -88,12 +88,12 @@ impl Patient {
     }
 
     fn bytes(&self) -> Vec<u64> {
-        (0..POOL_BYTES / 8).map(|word| load_word(&self.medium, Offset(word * 8))).collect()
+        (0..POOL_BYTES / 8).map(|word| load_word(&self.medium, Offset(word * 8)).unwrap()).collect()
     }
 
     fn copy(&self) -> Medium {
         let copy = Medium::anonymous(POOL_BYTES).unwrap();
-        let stored = store_lines(&copy, Offset(0), bytemuck::cast_slice(&self.bytes()));
+        let stored = store_lines(&copy, Offset(0), bytemuck::cast_slice(&self.bytes())).unwrap();
         let [_] = fence(&copy, [stored]).unwrap();
         copy
     }
@@ -138,7 +138,7 @@ fn every_kind_of_damage_is_named() {
     let cases: [(&str, &str, Change); 15] = [
         ("extent map word", "its check does not match", |patient| {
             let offset = Offset(patient.tables[2].offset().0 + 8);
-            let _lost = store_word(&patient.medium, offset, 12345);
+            let _lost = store_word(&patient.medium, offset, 12345).unwrap();
         }),
         ("table", "twice, also by volume v, table of level 3 for 0x0, under which", |patient| {
             patient.set((patient.tables[1], 2, 7), Word::Table(patient.tables[0]));
@@ -242,7 +242,8 @@ fn a_table_is_in_a_cycle_only_under_itself() {
 fn a_map_that_is_damaged_is_not_called_older_as_well() {
     let mut patient = patient();
     patient.say(|superblock| superblock.state = STATE_CLEAN);
-    let _lost = store_word(&patient.medium, Offset(patient.tables[2].offset().0 + 8), 12345);
+    let _lost =
+        store_word(&patient.medium, Offset(patient.tables[2].offset().0 + 8), 12345).unwrap();
     let found = patient.damage();
     assert_eq!((found.len(), found[0].0), (1, "extent map word"), "{found:?}");
 }
@@ -298,7 +299,7 @@ fn several_findings_are_all_listed() {
     let patient = patient();
     for index in [3, 4, 5] {
         let offset = Offset(patient.tables[0].offset().0 + index * 8);
-        let _lost = store_word(&patient.medium, offset, 1);
+        let _lost = store_word(&patient.medium, offset, 1).unwrap();
     }
     assert_eq!(patient.damage().len(), 3);
 }
@@ -307,7 +308,7 @@ fn several_findings_are_all_listed() {
 fn a_lost_copy_of_the_superblock_is_a_warning_and_both_are_damage() {
     for copy in SUPERBLOCK_OFFSETS {
         let patient = patient();
-        let _lost = store_word(&patient.medium, Offset(copy + 64), 99);
+        let _lost = store_word(&patient.medium, Offset(copy + 64), 99).unwrap();
         let examination = patient.examine();
         assert_eq!((examination.superblocks, examination.findings.len()), (1, 1));
         let finding = &examination.findings[0];
@@ -315,7 +316,7 @@ fn a_lost_copy_of_the_superblock_is_a_warning_and_both_are_damage() {
         assert_eq!(finding.detail, "its checksum does not match");
         assert_eq!(examination.tables, 6);
         for other in SUPERBLOCK_OFFSETS {
-            let _lost = store_word(&patient.medium, Offset(other + 72), 99);
+            let _lost = store_word(&patient.medium, Offset(other + 72), 99).unwrap();
         }
         assert_eq!(patient.examine().superblocks, 0);
         assert_eq!(patient.damage().len(), 2);
@@ -348,7 +349,8 @@ fn a_copy_of_the_superblock_that_verifies_and_is_not_the_other_one_is_a_warning(
         patient.say(|_| {});
         assert_eq!(patient.examine().superblocks, 2);
         let words = replace(&patient)[..512].to_vec();
-        let _lost = store_lines(&patient.medium, Offset(copy), bytemuck::cast_slice(&words));
+        let _lost =
+            store_lines(&patient.medium, Offset(copy), bytemuck::cast_slice(&words)).unwrap();
         let examination = patient.examine();
         let findings = examination.findings.iter();
         let found: Vec<_> = findings.map(|one| (&*one.detail, one.offset)).collect();
@@ -374,7 +376,8 @@ fn noise_behind_superblocks_that_verify_is_damage() {
     let mut noise = Noise(1);
     for page in (0..POOL_BYTES / PAGE).filter(|page| page % 512 != 0 || *page > 512) {
         let words: Vec<u64> = (0..512).map(|_| noise.next()).collect();
-        let _lost = store_lines(&patient.medium, Offset(page * PAGE), bytemuck::cast_slice(&words));
+        let _lost = store_lines(&patient.medium, Offset(page * PAGE), bytemuck::cast_slice(&words))
+            .unwrap();
     }
     // No word of the root verifies, but by chance.
     let found = patient.damage();

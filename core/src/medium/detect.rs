@@ -124,16 +124,21 @@ impl Target {
         if self.len_bytes < PAGE {
             return not_a_pool("it is shorter than a superblock");
         }
+        let mut unread = None;
         for offset in SUPERBLOCK_OFFSETS {
             let mut magic = [0; MAGIC.len()];
             match self.file.read_exact_at(&mut magic, offset) {
                 Ok(()) if magic == MAGIC => return Ok(()),
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                Err(error) => return Err(io_error("read", &self.path)(error)),
+                // A media error, maybe; the other copy will do.
+                Err(error) => unread = Some(error),
             }
         }
-        not_a_pool("it has no superblock")
+        match unread {
+            Some(error) => Err(io_error("read", &self.path)(error)),
+            None => not_a_pool("it has no superblock"),
+        }
     }
 
     fn of_file(path: &Path, file: File) -> Result<Self> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync, munmap};
 
 use super::{MediumKind, Mode};
@@ -144,6 +145,24 @@ impl Mapping {
         // SAFETY: `start..end` is page aligned and inside the mapping; msync writes no memory.
         unsafe { msync(address.cast(), (end - start) as usize, MsyncFlags::SYNC) }?;
         Ok(())
+    }
+
+    /// Brings the pages of `range`, which are whole, into the page table. False if one of them has a
+    /// media error that the kernel knows of; no signal is raised for it.
+    pub(crate) fn populate(&self, range: ByteRange) -> bool {
+        let (address, len) = (self.address(range.start), range.len_bytes as usize);
+        assert!(range.end().0 <= self.len_bytes, "populate past the pool");
+        loop {
+            // SAFETY: the range is inside the mapping; nothing in it is changed.
+            let answer = unsafe { madvise(address.cast(), len, Advice::LinuxPopulateRead) };
+            match answer {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                // The kernel would raise SIGBUS for a load: a bad page, or one that the file has not.
+                Err(Errno::HWPOISON | Errno::FAULT) => return false,
+                // Any other: it cannot tell, being older than Linux 5.14.
+                _ => return true,
+            }
+        }
     }
 
     fn reserve(path: &Path, len_bytes: u64) -> Result<Self> {

@@ -16,12 +16,15 @@ mod page_sizes;
 
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::persist::FlushInstruction;
-use crate::units::{ByteRange, Offset};
+use crate::persist::{self, Fault, FlushInstruction};
+use crate::sigbus::Registered;
+use crate::units::{ByteRange, Offset, PAGE, PageNo};
 
 pub(crate) use detect::Target;
 use group_sync::GroupSync;
@@ -105,8 +108,13 @@ pub(crate) enum Mode {
     ReadOnly,
 }
 
+/// Who is told of pages that cannot be reached, and sees to it that nobody gets them.
+type BadPageSink = Box<dyn Fn(PageNo) + Send + Sync>;
+
 /// Mapped memory of a pool. Shared by everything that reads or stores; unmapped by the last.
 pub(crate) struct Medium {
+    /// Goes before the mapping does.
+    _registered: Registered,
     mapping: Mapping,
     /// Tells tokens of one medium from those of another.
     id: u64,
@@ -118,6 +126,7 @@ pub(crate) struct Medium {
     file: Option<File>,
     path: PathBuf,
     group_sync: GroupSync,
+    on_bad_page: OnceLock<BadPageSink>,
     #[cfg(feature = "sim")]
     observer: Option<crate::sim::Observer>,
 }
@@ -155,7 +164,14 @@ impl Medium {
         file: Option<File>,
         path: PathBuf,
     ) -> Self {
+        let (start, len_bytes) =
+            (mapping.address(Offset(0)) as usize, mapping.len_bytes() as usize);
+        #[cfg(feature = "sim")]
+        if file.is_some() {
+            crate::sim::mapped(start, len_bytes);
+        }
         Self {
+            _registered: Registered::new(start, len_bytes),
             mapping,
             id: NEXT_MEDIUM_ID.fetch_add(1, Ordering::Relaxed),
             kind,
@@ -165,6 +181,7 @@ impl Medium {
             file,
             path,
             group_sync: GroupSync::default(),
+            on_bad_page: OnceLock::new(),
             #[cfg(feature = "sim")]
             observer: None,
         }
@@ -273,6 +290,63 @@ impl Medium {
     /// Address of the byte at `offset`, for the modules that hold the right to dereference it.
     pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
         self.mapping.address(offset)
+    }
+
+    /// From now on `sink` is told of every page that cannot be reached, before anyone else is.
+    pub(crate) fn report_bad_pages(&self, sink: BadPageSink) {
+        let first = self.on_bad_page.set(sink).is_ok();
+        assert!(first, "bad pages are reported to someone already");
+    }
+
+    /// The error for an access that met a bad page.
+    #[cold]
+    pub(crate) fn failed(&self, fault: Fault) -> Error {
+        let offset = (fault.address - self.mapping.address(Offset(0)) as usize) as u64;
+        self.bad_page(PageNo(offset / PAGE))
+    }
+
+    /// The pages of `range` that cannot be read, as far as anyone knows: what the kernel knows is found
+    /// out without a signal, and the rest by loading from it, if the process handles media errors.
+    ///
+    /// Costs a system call, and with the handler a look at each line: for what is read once.
+    pub(crate) fn unreadable(&self, range: ByteRange) -> Vec<PageNo> {
+        let pages = range.start.0 / PAGE..range.end().0.div_ceil(PAGE);
+        if self.is_readable(pages.clone()) {
+            return Vec::new();
+        }
+        let bad: Vec<PageNo> =
+            pages.filter(|page| !self.is_readable(*page..*page + 1)).map(PageNo).collect();
+        bad.iter().for_each(|page| drop(self.bad_page(*page)));
+        bad
+    }
+
+    /// Whether the kernel knows of a bad page in `range`. Costs a system call and no look at the bytes.
+    pub(crate) fn has_known_bad(&self, range: ByteRange) -> bool {
+        !self.mapping.populate(range) && !self.unreadable(range).is_empty()
+    }
+
+    /// # Errors
+    /// [`Error::MediaError`] for the first page of `range` that cannot be read, see
+    /// [`Medium::unreadable`].
+    pub(crate) fn require_readable(&self, range: ByteRange) -> Result<()> {
+        match self.unreadable(range).first() {
+            None => Ok(()),
+            Some(page) => Err(self.bad_page(*page)),
+        }
+    }
+
+    fn is_readable(&self, pages: Range<u64>) -> bool {
+        let range = ByteRange::new(Offset(pages.start * PAGE), (pages.end - pages.start) * PAGE);
+        self.mapping.populate(range) && persist::try_touch(self, range).is_ok()
+    }
+
+    /// The error for `page`, which cannot be reached.
+    pub(crate) fn bad_page(&self, page: PageNo) -> Error {
+        if let Some(sink) = self.on_bad_page.get() {
+            sink(page);
+        }
+        let path = self.path.clone();
+        Error::MediaError { path, offset: page.offset().0, len_bytes: PAGE }
     }
 
     /// Writes `ranges` of a page-cache medium to its file and waits for it. Callers that meet

@@ -3,8 +3,11 @@
 //! 1. Addresses come from `persist`, which has checked alignment and bounds against the medium.
 //! 2. Every instruction is also a compiler barrier for memory (no `nomem`), so the compiler cannot
 //!    move a store past the flush that is meant to carry it.
+//! 3. What meets a bad page answers with a [`Fault`], if the process handles that (`sigbus/`);
+//!    otherwise the process ends there.
 //!
-//! x86-64 is the product; on AArch64 lines are cleaned by `dc cvap`. Elsewhere only media that
+//! x86-64 is the product: its instructions that touch the medium are in `guarded.rs`. On AArch64
+//! lines are cleaned by `dc cvap`, and a bad page always ends the process. Elsewhere only media that
 //! need no flush are honest, and nothing else compiles.
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -12,9 +15,23 @@ compile_error!("no instruction is known here that writes a line back to persiste
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(target_arch = "aarch64")]
+use super::cleaned as routines;
+#[cfg(target_arch = "x86_64")]
+use super::guarded as routines;
 use crate::units::LINE;
+
+/// An address of the medium that could not be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fault {
+    pub address: usize,
+}
+
+/// What a routine answers: 0, or the address that it could not reach.
+fn reached(fault: usize) -> Result<(), Fault> {
+    if fault == 0 { Ok(()) } else { Err(Fault { address: fault }) }
+}
 
 /// How a line is written back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,35 +87,17 @@ impl FlushInstruction {
     }
 }
 
-/// Writes the line at `address` back.
-pub(crate) fn flush(instruction: FlushInstruction, address: *mut u8) {
-    #[cfg(target_arch = "x86_64")]
-    match instruction {
-        FlushInstruction::Clwb => {
-            // SAFETY: `persist` passes an address inside a live mapping, and `detect` found the
-            // instruction; it changes no memory.
-            unsafe { std::arch::asm!("clwb [{0}]", in(reg) address, options(nostack)) }
-        }
-        FlushInstruction::Clflushopt => {
-            // SAFETY: as for clwb.
-            unsafe { std::arch::asm!("clflushopt [{0}]", in(reg) address, options(nostack)) }
-        }
-        FlushInstruction::Clflush | FlushInstruction::DcCvap => {
-            // SAFETY: as for clwb; every x86-64 CPU has clflush.
-            unsafe { std::arch::asm!("clflush [{0}]", in(reg) address, options(nostack)) }
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        let _ = instruction;
-        // SAFETY: `persist` passes an address inside a live mapping; cleaning a line changes no
-        // memory.
-        unsafe { std::arch::asm!("dc cvap, {0}", in(reg) address, options(nostack)) }
-    }
+/// Writes `lines` lines from `address` on back.
+pub(super) fn flush(
+    instruction: FlushInstruction,
+    address: *mut u8,
+    lines: u64,
+) -> Result<(), Fault> {
+    reached(routines::flush_lines(instruction, address, lines as usize))
 }
 
 /// Orders all stores and flushes before it ahead of all stores after it.
-pub(crate) fn fence() {
+pub(super) fn fence() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a fence touches no memory.
     unsafe {
@@ -111,76 +110,44 @@ pub(crate) fn fence() {
     }
 }
 
-/// Stores an aligned word.
-pub(crate) fn store_word(address: *mut u64, word: u64) {
-    // SAFETY: `persist` passes an aligned address inside a live mapping, and every access to a
-    // word of the medium goes through this pair, so all of them are atomic.
-    let cell = unsafe { AtomicU64::from_ptr(address) };
-    // ORDERING: Release; pairs with the Acquire in `load_word`: who sees the word sees what was
-    // stored before it.
-    cell.store(word, Ordering::Release);
+/// Stores an aligned word. Who loads it by [`load_word`] sees what was stored before it.
+pub(super) fn store_word(address: *mut u64, word: u64) -> Result<(), Fault> {
+    reached(routines::store_word(address, word))
 }
 
 /// Loads an aligned word.
-pub(crate) fn load_word(address: *mut u64) -> u64 {
-    // SAFETY: as in `store_word`.
-    let cell = unsafe { AtomicU64::from_ptr(address) };
-    // ORDERING: Acquire; pairs with the Release in `store_word`.
-    cell.load(Ordering::Acquire)
+pub(super) fn load_word(address: *const u64) -> Result<u64, Fault> {
+    let (fault, word) = routines::load_word(address);
+    reached(fault).map(|()| word)
 }
 
-/// Copies whole lines to `to`, past the cache.
-pub(crate) fn copy_lines(to: *mut u8, bytes: &[u8]) {
-    for (index, line) in bytes.chunks_exact(LINE as usize).enumerate() {
-        // The caller's bytes need no alignment; the medium's lines have it.
-        store_line(to.wrapping_add(index * LINE as usize), line);
-    }
+/// Loads a byte of each of `lines` lines from `address` on.
+#[inline]
+pub(super) fn touch(address: *const u8, lines: u64) -> Result<(), Fault> {
+    reached(routines::touch(address, lines as usize))
+}
+
+/// Copies bytes from `from` on into `to`.
+pub(super) fn copy_out(to: &mut [u8], from: *const u8) -> Result<(), Fault> {
+    reached(routines::copy_out(to, from))
+}
+
+/// Copies whole lines to `to`, past the cache. The caller's bytes need no alignment.
+pub(super) fn copy_lines(to: *mut u8, bytes: &[u8]) -> Result<(), Fault> {
+    reached(routines::copy_lines(to, bytes.as_ptr(), bytes.len() / LINE as usize))
 }
 
 /// Copies whole lines from `from` to `to`, past the cache.
-pub(crate) fn copy_lines_within(to: *mut u8, from: *const u8, len_bytes: u64) {
-    for line in 0..len_bytes / LINE {
-        let at = (line * LINE) as usize;
-        let mut bytes = [0; LINE as usize];
-        let source = from.wrapping_add(at);
-        // SAFETY: `persist` passes lines inside a live mapping to which, by its caller's lock, nobody
-        // stores meanwhile; `bytes` is this function's own.
-        unsafe { std::ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), bytes.len()) };
-        store_line(to.wrapping_add(at), &bytes);
-    }
+pub(super) fn copy_lines_within(to: *mut u8, from: *const u8, len_bytes: u64) -> Result<(), Fault> {
+    reached(routines::copy_lines(to, from, (len_bytes / LINE) as usize))
 }
 
 /// Stores zeros over whole lines at `to`, past the cache.
-pub(crate) fn zero_lines(to: *mut u8, len_bytes: u64) {
-    const ZEROS: [u8; LINE as usize] = [0; LINE as usize];
-    for line in 0..len_bytes / LINE {
-        store_line(to.wrapping_add((line * LINE) as usize), &ZEROS);
-    }
+pub(super) fn zero_lines(to: *mut u8, len_bytes: u64) -> Result<(), Fault> {
+    reached(routines::zero_lines(to, (len_bytes / LINE) as usize))
 }
 
 /// Stores zeros over any bytes, through the cache.
-pub(crate) fn zero_bytes(to: *mut u8, len_bytes: u64) {
-    // SAFETY: `persist` passes a range inside a live, writable mapping that its caller owns.
-    unsafe { to.write_bytes(0, len_bytes as usize) };
-}
-
-#[cfg(target_arch = "x86_64")]
-fn store_line(to: *mut u8, line: &[u8]) {
-    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
-    for part in 0..4 {
-        let from = line[part * 16..][..16].as_ptr().cast::<__m128i>();
-        // SAFETY: `from` points to 16 readable bytes of `line`; no alignment is asked of it.
-        let value = unsafe { _mm_loadu_si128(from) };
-        // SAFETY: `persist` passes a line-aligned address inside a live, writable mapping, and
-        // its caller owns the line. `fence` follows before anyone may read it.
-        unsafe { _mm_stream_si128(to.wrapping_add(part * 16).cast(), value) };
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn store_line(to: *mut u8, line: &[u8]) {
-    // SAFETY: `persist` passes a line inside a live, writable mapping that its caller owns, so it
-    // overlaps nothing else.
-    unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), to, LINE as usize) };
-    flush(FlushInstruction::DcCvap, to);
+pub(super) fn zero_bytes(to: *mut u8, len_bytes: u64) -> Result<(), Fault> {
+    reached(routines::zero_bytes(to, len_bytes as usize))
 }

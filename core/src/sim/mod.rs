@@ -30,7 +30,7 @@ mod shadow;
 mod site;
 mod strategy;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use explorer::{Budget, Explorer, Journal, Subject, Tally, Violation};
 pub use point::{CrashPoint, Kept};
@@ -51,6 +51,21 @@ use crate::units::Offset;
 pub(crate) struct Observer {
     pub recorder: Option<Arc<Recorder>>,
     pub trial: Option<Arc<Trial>>,
+}
+
+static ON_MAPPING: OnceLock<fn(usize, usize)> = OnceLock::new();
+
+/// From now on `hook` is called with address and length of each mapping of a file, before anyone reads
+/// it: a test may spoil it there. Once per process.
+pub fn on_mapping(hook: fn(usize, usize)) {
+    assert!(ON_MAPPING.set(hook).is_ok(), "somebody is told of mappings already");
+}
+
+/// A file was mapped.
+pub(crate) fn mapped(address: usize, len_bytes: usize) {
+    if let Some(hook) = ON_MAPPING.get() {
+        hook(address, len_bytes);
+    }
 }
 
 impl Pool {

@@ -125,7 +125,7 @@ fn append(volume: &Volume, range: LogicalRange) -> Result<String> {
 pub(super) fn stored(volume: &Volume, range: ByteRange) -> Vec<u8> {
     let words = (range.start.0..range.end().0).step_by(8);
     let medium = &volume.shared.pool.medium;
-    words.flat_map(|at| load_word(medium, Offset(at)).to_le_bytes()).collect()
+    words.flat_map(|at| load_word(medium, Offset(at)).unwrap().to_le_bytes()).collect()
 }
 
 /// Pages of the shared zero extent.

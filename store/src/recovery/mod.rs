@@ -25,7 +25,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use daxite_core::primitives::{cores, thread};
-use daxite_core::{Appender, Extent, HUGE, LINE, LogicalRange, Pool, PoolInfo, Severity, Volume};
+use daxite_core::{
+    Appender, Extent, HUGE, LINE, LogicalRange, PAGE, Pool, PoolInfo, Severity, Volume,
+};
 
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
@@ -87,7 +89,8 @@ impl Slot {
 /// Recovers the log on `volume`.
 ///
 /// # Errors
-/// [`Error::Corruption`](crate::Error::Corruption) if there are bytes that no crash leaves behind;
+/// [`Error::Corruption`](crate::Error::Corruption) if there are bytes that no crash leaves behind,
+/// [`Error::MediaError`](crate::Error::MediaError) if there are some that cannot be read;
 /// [`Error::Io`](crate::Error::Io).
 pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Recovered> {
     let started = Instant::now();
@@ -175,9 +178,24 @@ fn slots(volume: &Volume) -> Result<BTreeSet<SegmentNo>> {
 /// Maps slot `no` and examines what is there. `None` if the head of the slot is a hole.
 fn look(volume: &Volume, seed: PoolSeed, no: SegmentNo) -> Result<Option<Slot>> {
     let Some((appender, extent)) = volume.map_existing(no.slot())? else { return Ok(None) };
+    // Only what is read: behind the end of a sealed segment nobody cares.
+    let len_bytes = extent.len_bytes();
+    for (start, end) in [(0, PAGE), (len_bytes - PAGE, len_bytes)] {
+        require_readable(&extent, no, start, end)?;
+    }
+    require_readable(&extent, no, 0, scan::reach(appender.bytes(), seed, no))?;
     let finding = examine(appender.bytes(), seed, no)
         .map_err(|damage| damaged(no, &extent, damage.offset, damage.detail.to_string()))?;
     Ok(Some(Slot { no, appender, extent, finding }))
+}
+
+/// # Errors
+/// [`Error::MediaError`] unless the bytes of `extent` from `start` to `end` can be read.
+fn require_readable(extent: &Extent, no: SegmentNo, start: u64, end: u64) -> Result<()> {
+    match extent.unreadable(start, end - start).into_iter().next() {
+        None => Ok(()),
+        Some(error) => Err(Error::from(error).hitting(no)),
+    }
 }
 
 /// What all segments together amount to.

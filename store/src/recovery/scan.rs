@@ -82,6 +82,18 @@ impl Found {
     }
 }
 
+/// How far [`examine`] reads the frames in `bytes`, of which the first and the last page can be read.
+pub(crate) fn reach(bytes: &[u8], seed: PoolSeed, no: SegmentNo) -> u64 {
+    let lines = Lines::of(bytes);
+    let copy_at = (bytes.len() - TAIL_BYTES as usize) as u64;
+    let header = seed.read_header(lines.head, 0, no);
+    let header = header.or_else(|| seed.read_header(lines.copy, copy_at, no));
+    match (header, seed.read_seal(lines.seal, copy_at + LINE, no)) {
+        (Some(header), Some(seal)) if seal.birth == header.birth => seal.frames_end.min(copy_at),
+        _ => copy_at,
+    }
+}
+
 /// Examines `bytes`, all that is mapped at the head of the slot `no`.
 ///
 /// # Errors
