@@ -11,7 +11,8 @@ mod forks;
 mod names;
 
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use daxite::{Database, Keyspace, Options};
 use daxite_tests::{Event, Ledger, Process, my_part};
@@ -37,6 +38,16 @@ fn attempt(path: &Path) -> String {
         }
         Err(daxite::Error::Locked { .. }) => "locked".to_string(),
         Err(error) => error.to_string(),
+    }
+}
+
+/// Panics unless `attempt` answers "open" before long: a child that a test beside this one forked shares
+/// all locks of the process until it ends.
+fn require_open_soon(attempt: impl Fn() -> String) {
+    let started = Instant::now();
+    while attempt() != "open" {
+        assert!(started.elapsed() < PATIENCE, "{}", attempt());
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
