@@ -5,8 +5,8 @@
 //!    code that runs.
 //! 2. What decides nothing (counters, hints), and locks under which nothing of the above happens (the
 //!    allocator), do not: to a model they are one step.
-//! 3. To shuttle every call to the medium is a step ([`step`]), in front of which any other thread may
-//!    run. So locks under which the medium is stored to are of its kind ([`coarse`]). To loom, which
+//! 3. To shuttle every call to the medium is a step (`step`), in front of which any other thread may
+//!    run. So locks under which the medium is stored to are of its kind (`coarse`). To loom, which
 //!    has to try all schedules, what happens under them is one step.
 //!
 //! Not part of the API: for the crate `daxite` alone. `docs/TESTING.md` says how models are run.
