@@ -55,22 +55,12 @@ pub struct CrashTest<E> {
 }
 
 /// What is known of the application.
+#[derive(Clone)]
 struct Judge<E> {
     options: Options,
     check: Arc<Check<E>>,
     narrow: Arc<Narrow<E>>,
     go_on: Arc<GoOn<E>>,
-}
-
-impl<E> Clone for Judge<E> {
-    fn clone(&self) -> Self {
-        Self {
-            options: self.options.clone(),
-            check: Arc::clone(&self.check),
-            narrow: Arc::clone(&self.narrow),
-            go_on: Arc::clone(&self.go_on),
-        }
-    }
 }
 
 impl<E: Clone + Send + 'static> CrashTest<E> {

@@ -25,7 +25,6 @@ mod explorer;
 mod point;
 mod recorder;
 mod replay;
-mod scratch;
 mod shadow;
 mod site;
 mod strategy;
@@ -35,7 +34,6 @@ use std::sync::{Arc, OnceLock};
 pub use explorer::{Budget, Explorer, Journal, Subject, Tally, Violation};
 pub use point::{CrashPoint, Kept};
 pub use recorder::{Defect, Recorder};
-pub use scratch::{Patch, Scratch};
 pub use site::{Act, Site};
 
 pub(crate) use bench::Trial;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bench::{Ended, Wreck};
 use super::recorder::Recorder;
-use super::shadow::{Left, OpenLines, Shadow};
+use super::shadow::{OpenLines, Shadow};
 use super::strategy::{Chance, Decision, Strategy, next_digits};
 use crate::error::Result;
 use crate::pool::Pool;
@@ -222,11 +222,5 @@ impl<'a> CrashPoint<'a> {
                 ]
             })
         })
-    }
-
-    /// In how many states the pool can be, as far as that can be counted.
-    pub fn states(&self) -> u64 {
-        let ways = self.shadow.open.values().map(|stores| Left::count(stores));
-        ways.fold(1, u64::saturating_mul)
     }
 }

@@ -29,12 +29,6 @@ impl Ground {
         Self { words: words.map(AtomicU64::new).collect(), settled: Mutex::default() }
     }
 
-    pub(super) fn of_image(image: &[u8]) -> Self {
-        let words = image.chunks_exact(8).map(|word| word.try_into().expect("eight bytes"));
-        let words = words.map(|word| AtomicU64::new(u64::from_le_bytes(word)));
-        Self { words: words.collect(), settled: Mutex::default() }
-    }
-
     pub(super) fn len_bytes(&self) -> u64 {
         self.words.len() as u64 * 8
     }

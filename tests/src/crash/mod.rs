@@ -7,10 +7,35 @@ use std::time::{Duration, Instant};
 
 use daxite_core::sim::{Budget, Tally, Violation};
 
+use crate::number;
+
 pub use store::{Expected, Shape, StoreWorkload, store_test};
 pub use volumes::{
     SLOTS, UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload,
 };
+
+/// What may be found: what was acknowledged, or what the operation under way leads to.
+#[derive(Clone, Default)]
+pub struct Known<T> {
+    /// What was acknowledged.
+    pub acknowledged: T,
+    /// What the operation under way leads to.
+    pub under_way: Option<T>,
+}
+
+impl<T: Clone> Known<T> {
+    /// An operation begins that makes of it what `change` does.
+    fn begin(&mut self, change: impl FnOnce(&mut T)) {
+        let mut after = self.acknowledged.clone();
+        change(&mut after);
+        self.under_way = Some(after);
+    }
+
+    /// The operation is over.
+    fn end(&mut self) {
+        self.acknowledged = self.under_way.take().expect("what was begun");
+    }
+}
 
 /// The seed that crash tests begin with: `DAXITE_CRASH_SEED`.
 pub fn crash_seed() -> u64 {
@@ -20,10 +45,6 @@ pub fn crash_seed() -> u64 {
 /// For how long each crash test runs: `DAXITE_CRASH_SECONDS`.
 pub fn crash_seconds() -> Option<u64> {
     number("DAXITE_CRASH_SECONDS")
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
 }
 
 /// Which seeds of a workload are explored.

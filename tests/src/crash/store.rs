@@ -9,37 +9,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use daxite::Database;
 use daxite::test_util::{CrashTest, Journal};
 
+use super::Known;
 use crate::{Contents, Random, check_space, contents, naive};
 
 /// Of so many states the structure of one is checked, too.
 const STRUCTURE_EVERY: u64 = 32;
 
 /// What may be found in a store.
-#[derive(Clone, Default)]
-pub struct Expected {
-    /// What was acknowledged.
-    pub acknowledged: Contents,
-    /// What the operation under way leads to.
-    pub under_way: Option<Contents>,
-}
+pub type Expected = Known<Contents>;
 
-impl Expected {
-    fn allows(&self, found: &Contents) -> Result<(), String> {
-        if *found == self.acknowledged || self.under_way.as_ref() == Some(found) {
-            return Ok(());
-        }
-        let differs = |key: &&(String, Vec<u8>)| found.get(*key) != self.acknowledged.get(*key);
-        let keys = self.acknowledged.keys().chain(found.keys());
-        let of_under_way = |key: &(String, Vec<u8>)| match &self.under_way {
-            Some(under_way) if found.get(key) == under_way.get(key) => "as it will be",
-            _ => "as it never was",
-        };
-        let differing: BTreeMap<_, _> = keys
-            .filter(differs)
-            .map(|key| (format!("{}/{}", key.0, key.1.escape_ascii()), of_under_way(key)))
-            .collect();
-        Err(format!("not what was acknowledged: {differing:?}"))
+fn allows(expected: &Expected, found: &Contents) -> Result<(), String> {
+    if *found == expected.acknowledged || expected.under_way.as_ref() == Some(found) {
+        return Ok(());
     }
+    let differs = |key: &&(String, Vec<u8>)| found.get(*key) != expected.acknowledged.get(*key);
+    let keys = expected.acknowledged.keys().chain(found.keys());
+    let of_under_way = |key: &(String, Vec<u8>)| match &expected.under_way {
+        Some(under_way) if found.get(key) == under_way.get(key) => "as it will be",
+        _ => "as it never was",
+    };
+    let differing: BTreeMap<_, _> = keys
+        .filter(differs)
+        .map(|key| (format!("{}/{}", key.0, key.1.escape_ascii()), of_under_way(key)))
+        .collect();
+    Err(format!("not what was acknowledged: {differing:?}"))
 }
 
 /// The crash test of a store with such contents.
@@ -47,7 +40,7 @@ pub fn store_test() -> CrashTest<Expected> {
     let states = AtomicU64::new(0);
     CrashTest::new(move |database: &Database, expected: &Expected| {
         let found = contents(database).map_err(|error| error.to_string())?;
-        expected.allows(&found)?;
+        allows(expected, &found)?;
         // Costs more than all the rest, and hardly depends on which lines survived.
         if states.fetch_add(1, Ordering::Relaxed).is_multiple_of(STRUCTURE_EVERY) {
             database.pool().check();
@@ -124,15 +117,9 @@ impl<'a> StoreWorkload<'a> {
 
     /// Runs `act`, which turns the contents into what `change` makes of them.
     fn step<T>(&self, change: impl FnOnce(&mut Contents), act: impl FnOnce() -> T) -> T {
-        self.journal.begin(|expected| {
-            let mut after = expected.acknowledged.clone();
-            change(&mut after);
-            expected.under_way = Some(after);
-        });
+        self.journal.begin(|expected| expected.begin(change));
         let result = act();
-        self.journal.end(|expected| {
-            expected.acknowledged = expected.under_way.take().expect("what was begun");
-        });
+        self.journal.end(Known::end);
         result
     }
 

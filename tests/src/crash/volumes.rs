@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use daxite_core::sim::{Journal, Subject};
 use daxite_core::{Error, ExtentSize, HUGE, LogicalRange, PAGE, PAGES_PER_HUGE, Pool, Volume};
 
+use super::Known;
 use crate::{Model, Random, check_space};
 
 /// What the volumes must hold.
@@ -17,9 +18,7 @@ type Models = BTreeMap<String, Model>;
 /// What may be found in volumes.
 #[derive(Clone, Default)]
 pub struct VolumesExpected {
-    acknowledged: Models,
-    /// What the operation under way leads to.
-    under_way: Option<Models>,
+    models: Known<Models>,
     /// 4 KiB extents that a punch under way covers whole, by volume and page: as they were or gone.
     punched_whole: Vec<(String, u64)>,
     /// The pool that goes on, which must not give away what a crash leads back to.
@@ -88,7 +87,11 @@ impl Subject for Volumes {
             shown.insert(info.name, model);
         }
         let alive = Some(pool.clone());
-        *expected = VolumesExpected { acknowledged: shown, alive, ..VolumesExpected::default() };
+        *expected = VolumesExpected {
+            models: Known { acknowledged: shown, under_way: None },
+            alive,
+            ..VolumesExpected::default()
+        };
     }
 
     fn go_on(&self, pool: &Pool, journal: &Journal<VolumesExpected>) {
@@ -158,8 +161,8 @@ fn page_of(volume: &Volume, page: u64) -> Vec<u8> {
 }
 
 fn compare(pool: &Pool, expected: &VolumesExpected) -> Result<(), String> {
-    let before = &expected.acknowledged;
-    let after = expected.under_way.as_ref().unwrap_or(before);
+    let before = &expected.models.acknowledged;
+    let after = expected.models.under_way.as_ref().unwrap_or(before);
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for info in pool.volumes().map_err(|error| error.to_string())? {
         if !names.contains(&info.name) {
@@ -247,15 +250,10 @@ impl<'a> VolumesWorkload<'a> {
 
     /// Runs `act`, which turns the acknowledged models into what `change` makes of them.
     fn step<T>(&self, change: impl FnOnce(&mut Models), act: impl FnOnce() -> T) -> T {
-        self.journal.begin(|expected| {
-            let mut after = expected.acknowledged.clone();
-            change(&mut after);
-            expected.under_way = Some(after);
-        });
+        self.journal.begin(|expected| expected.models.begin(change));
         let result = act();
         self.journal.end(|expected| {
-            let acknowledged = expected.under_way.take().expect("what was begun");
-            expected.acknowledged = acknowledged;
+            expected.models.end();
             expected.punched_whole.clear();
         });
         result

@@ -21,23 +21,18 @@ mod look;
 mod plan;
 mod worker;
 
-use daxite_tests::my_part;
+use daxite_tests::{my_part, number};
 use plan::PoolKind;
 
 /// Kills of the pool of pages for one of the pool of huge pages, in which a cycle takes longer.
 const SMALL_FOR_ONE_LARGE: u64 = 4;
 
-fn number(variable: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(variable) else { return default };
-    text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
-}
-
 fn kills() -> u64 {
-    number("DAXITE_KILLS", 10)
+    number("DAXITE_KILLS").unwrap_or(10)
 }
 
 fn seed() -> u64 {
-    number("DAXITE_TORTURE_SEED", 1)
+    number("DAXITE_TORTURE_SEED").unwrap_or(1)
 }
 
 #[test]
