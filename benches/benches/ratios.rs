@@ -2,7 +2,8 @@
 //! process, so that a busy machine disturbs both alike. Prints a table of medians and ratios.
 //!
 //! `cargo bench -p daxite-benches --bench ratios`. `DAXITE_BENCH_KEYS` says how many keys (a million),
-//! `DAXITE_BENCH_POOL` where the pool lives, `DAXITE_BENCH_ROUNDS` how often each is measured (7).
+//! `DAXITE_BENCH_POOL` where the pool lives, `DAXITE_BENCH_ROUNDS` how often each is measured (7), and
+//! `DAXITE_BENCH_ONLY` which rows are measured, by a part of their names: for profilers.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -19,21 +20,27 @@ const FRAME: [u8; 192] = [7; 192];
 const ROUND: u64 = 200_000;
 const SCAN: usize = 100;
 const BATCH: u64 = 100;
+const MANY: usize = 16;
 
 /// One row of the table.
 struct Row {
     name: &'static str,
     /// Nanoseconds for each operation, by round.
     rounds: Vec<f64>,
+    is_wanted: bool,
 }
 
 impl Row {
     fn new(name: &'static str) -> Self {
-        Self { name, rounds: Vec::new() }
+        let only = std::env::var("DAXITE_BENCH_ONLY").unwrap_or_default();
+        Self { name, rounds: Vec::new(), is_wanted: name.contains(&only) }
     }
 
     /// Measures a round: `count` times what `operation` does.
     fn measure(&mut self, count: u64, mut operation: impl FnMut()) {
+        if !self.is_wanted {
+            return;
+        }
         let started = Instant::now();
         (0..count).for_each(|_| operation());
         self.rounds.push(started.elapsed().as_nanos() as f64 / count as f64);
@@ -42,7 +49,7 @@ impl Row {
     fn median(&self) -> f64 {
         let mut rounds = self.rounds.clone();
         rounds.sort_by(f64::total_cmp);
-        rounds[rounds.len() / 2]
+        rounds.get(rounds.len() / 2).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -125,11 +132,12 @@ fn main() {
         "hash map and log",
         "get in place",
         "get, value kept",
+        "get of 16 at once, per key",
         "get, miss",
         "scan of 100, per record",
     ]
     .map(Row::new);
-    let [append, update, put, remove, batch, limit, in_place, kept, miss, scan] = &mut rows;
+    let [append, update, put, remove, batch, limit, in_place, kept, many, miss, scan] = &mut rows;
     let mut random = Random::new(1);
     for _ in 0..rounds {
         append.measure(ROUND, || raw.append(&FRAME));
@@ -162,6 +170,11 @@ fn main() {
             let value = keyspace.get(key(random.below(keys))).expect("no damage");
             black_box(sum(&value.expect("a key")));
         });
+        many.measure(ROUND / MANY as u64, || {
+            let keys: [_; MANY] = std::array::from_fn(|_| key(random.below(keys)));
+            let values = keyspace.get_many(&keys).expect("no damage");
+            black_box(values.iter().flatten().map(|value| sum(value)).sum::<u64>());
+        });
         miss.measure(ROUND, || {
             black_box(keyspace.contains_key(key(keys + random.below(keys))).expect("no damage"));
         });
@@ -172,6 +185,7 @@ fn main() {
         });
     }
     batch.rounds.iter_mut().for_each(|ns| *ns /= BATCH as f64);
+    many.rounds.iter_mut().for_each(|ns| *ns /= MANY as f64);
     scan.rounds.iter_mut().for_each(|ns| *ns /= SCAN as f64);
     let (append, limit) = (append.median(), limit.median());
     println!(

@@ -64,6 +64,7 @@ impl Extent {
     }
 
     /// Length of the mapping in bytes.
+    #[inline]
     pub fn len_bytes(&self) -> u64 {
         self.pinned.physical.len_bytes
     }
@@ -79,11 +80,13 @@ impl Extent {
     }
 
     /// Where it is in the pool.
+    #[inline]
     pub fn physical(&self) -> Offset {
         self.pinned.physical.start
     }
 
     /// Bytes from the start that can be read.
+    #[inline]
     pub fn frozen_bytes(&self) -> u64 {
         // ORDERING: Acquire; pairs with the Release in `freeze`.
         self.frozen.load(Ordering::Acquire)
@@ -105,6 +108,7 @@ impl Extent {
     }
 
     /// `len_bytes` bytes from `start` on; `None` unless all of them are frozen.
+    #[inline]
     pub fn bytes(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {
         let end = start.checked_add(len_bytes)?;
         (end <= self.frozen_bytes()).then(|| {
@@ -128,13 +132,28 @@ impl Extent {
         touch(&self.pinned.volume.pool.medium, self.part(start, len_bytes))
     }
 
-    /// Asks for the line at `start` to be brought near, since it will be read.
-    ///
-    /// Panics past the end of the extent.
+    /// All frozen bytes from `start` on; none if there are none.
     #[inline]
-    pub fn prefetch(&self, start: u64) {
-        let part = self.part(start, 1);
-        prefetch(self.pinned.volume.pool.medium.address(part.start));
+    pub fn bytes_from(&self, start: u64) -> &[u8] {
+        let len_bytes = self.frozen_bytes().saturating_sub(start);
+        if len_bytes == 0 {
+            return &[];
+        }
+        let address = self.address(start, len_bytes);
+        // SAFETY: as for `bytes`; the range ends where the frozen bytes do.
+        unsafe { std::slice::from_raw_parts(address, len_bytes as usize) }
+    }
+
+    /// Asks for the lines of `len_bytes` bytes from `start` on to be brought near, since they will be read.
+    /// A hint: any range will do.
+    #[inline]
+    pub fn prefetch(&self, start: u64, len_bytes: u64) {
+        let Some(first) = self.physical().0.checked_add(start) else { return };
+        let medium = &self.pinned.volume.pool.medium;
+        let end = first.saturating_add(len_bytes).min(medium.len_bytes());
+        for line in (first / LINE..end.div_ceil(LINE)).map(|line| line * LINE) {
+            prefetch(medium.address(Offset(line)));
+        }
     }
 
     /// An [`Error::MediaError`] for each page that holds any of `len_bytes` bytes from `start` on and
@@ -150,6 +169,7 @@ impl Extent {
         pages.into_iter().map(|page| medium.bad_page(page)).collect()
     }
 
+    #[inline]
     fn part(&self, start: u64, len_bytes: u64) -> ByteRange {
         let range = ByteRange::new(Offset(self.physical().0 + start), len_bytes);
         assert!(range.end() <= self.pinned.physical.end(), "a part past the extent");
@@ -157,6 +177,7 @@ impl Extent {
     }
 
     /// Where `len_bytes` bytes from `start` on are, which somebody is about to look at.
+    #[inline]
     fn address(&self, start: u64, len_bytes: u64) -> *const u8 {
         let medium = &self.pinned.volume.pool.medium;
         let offset = Offset(self.physical().0 + start);

@@ -428,7 +428,12 @@ impl Pool {
         }
     }
 
-    /// How its pages are used.
+    /// Pages that nothing owns: one of the figures of [`Pool::space`], for those who ask often.
+    pub fn free_pages(&self) -> u64 {
+        self.0.shared.allocator.free_pages()
+    }
+
+    /// How its pages are used. Looks at every huge page.
     pub fn space(&self) -> Space {
         self.0.shared.allocator.space()
     }

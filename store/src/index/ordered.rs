@@ -15,12 +15,13 @@
 //!
 //! The writers of one key take turns (`stripes.rs`); those of different keys meet here.
 
+use daxite_core::Words;
 use daxite_core::primitives::spin;
 
 use super::arena::Arena;
 use super::node::{Class, END, Locked, Node, NodeRef, Slot, Version};
 use super::{Keyed, Records};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::location::Location;
 
 /// Where the anchor keeps its slot.
@@ -29,7 +30,7 @@ const ROOT: usize = END;
 pub(super) struct Ordered {
     pub(super) arena: Arena,
     /// A node that is never moved, with the tree in its slot.
-    anchor: NodeRef,
+    anchor: Words,
 }
 
 /// A slot, and the version of its node at which it was seen.
@@ -84,11 +85,11 @@ pub(super) struct Seen<'a> {
 /// Why an attempt came to nothing: the tree changed under it, or an error.
 pub(super) enum Missed {
     Changed,
-    Failed(crate::Error),
+    Failed(Error),
 }
 
-impl From<crate::Error> for Missed {
-    fn from(error: crate::Error) -> Self {
+impl From<Error> for Missed {
+    fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
@@ -101,6 +102,7 @@ fn or_changed(holds: bool) -> Attempt<()> {
 }
 
 /// Tries until nothing changes meanwhile.
+#[inline]
 pub(super) fn persist<T>(mut attempt: impl FnMut() -> Attempt<T>) -> Result<T> {
     for nth in 0.. {
         match attempt() {
@@ -134,6 +136,7 @@ pub(super) enum Skipped {
 }
 
 /// Compares `key` from `from` on, up to the depth of `node`, with what the node knows of its keys.
+#[inline]
 pub(super) fn compare_skipped(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> Skipped {
     if from == depth {
         return Skipped::Same;
@@ -148,19 +151,25 @@ pub(super) fn compare_skipped(node: Node<'_>, key: &[u8], from: usize, depth: us
     if depth - from <= 8 { Skipped::Same } else { Skipped::Unknown }
 }
 
+/// Whether the keys of `node`, which are those of `key` before `from`, may be so up to `depth`.
+#[inline]
+fn may_be_below(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> bool {
+    from == depth || !matches!(compare_skipped(node, key, from, depth), Skipped::Differ)
+}
+
 impl Ordered {
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the system has no memory.
+    /// [`Error::Io`] if the system has no memory.
     pub(super) fn new() -> Result<Self> {
-        let arena = Arena::new();
-        let anchor = arena.allocate(Class::Few)?;
-        drop(arena.node(anchor).begun());
-        Ok(Self { arena, anchor })
+        let no_memory =
+            |source| Error::Io { op: "map memory for", path: "the index".into(), source };
+        let anchor = Words::zeroed(Class::Few.words()).map_err(no_memory)?;
+        Ok(Self { arena: Arena::new(), anchor })
     }
 
     /// The slot of the whole tree.
     fn root(&self) -> Place<'_> {
-        let node = self.arena.node(self.anchor);
+        let node = Node::new(&self.anchor, Class::Few);
         Place { node, version: node.version().expect("the anchor stays"), at: ROOT }
     }
 
@@ -171,15 +180,14 @@ impl Ordered {
 
     /// The node that `place` refers to, which was read from `parent`.
     pub(super) fn enter<'a>(&'a self, parent: Seen<'_>, place: NodeRef) -> Attempt<Seen<'a>> {
-        let node = self.arena.node(place);
+        let node = self.arena.expect(place);
         let version = node.version().ok_or(Missed::Changed)?;
         or_changed(parent.node.is_still(parent.version))?;
         Ok(Seen { node, version })
     }
 
-    /// Where `key` is or would be. `verify` says whether that has to be so for certain: without it,
-    /// the keys below a node may be others that agree with what the node knows of them.
-    fn descend<R: Records>(&self, key: &[u8], records: &R, verify: bool) -> Attempt<Way<'_>> {
+    /// Where `key` is or would be.
+    fn descend<R: Records>(&self, key: &[u8], records: &R) -> Attempt<Way<'_>> {
         let mut place = self.root();
         let mut depth = 0;
         loop {
@@ -189,22 +197,22 @@ impl Ordered {
                 Slot::Node(node_ref) => node_ref,
             };
             let seen = self.enter(place.seen(), node_ref)?;
-            let node_depth = seen.node.depth();
+            let meta = seen.node.meta();
+            let node_depth = meta.depth();
             let same = match compare_skipped(seen.node, key, depth, node_depth) {
                 Skipped::Same => true,
                 Skipped::Differ => false,
-                Skipped::Unknown if verify => {
+                Skipped::Unknown => {
                     let other = self.any_key(seen, records)?;
                     other.key().get(depth..node_depth) == Some(&key[depth..node_depth])
                 }
-                Skipped::Unknown => true,
             };
             if !same {
                 return Ok(Way::Differs(place, seen));
             }
             let at = match key.get(node_depth) {
                 None => END,
-                Some(&byte) => match seen.node.find(byte) {
+                Some(&byte) => match seen.node.find(meta, byte) {
                     Some(at) => at,
                     None => return Ok(Way::NoChild(place, node_ref, seen, byte)),
                 },
@@ -251,24 +259,79 @@ impl Ordered {
         record?.ok_or(Missed::Changed)
     }
 
+    /// Where `key` is, and its record. As [`Ordered::descend`], but the way there need not be
+    /// certain: the record tells.
+    #[inline]
     pub(super) fn find<R: Records>(
         &self,
         key: &[u8],
         records: &R,
     ) -> Attempt<Option<(Location, R::Record)>> {
-        let last = match self.descend(key, records, false)? {
-            Way::Leaf(place, location) => {
-                let record = self.record_of(&place, location, records)?;
-                if record.key() == key {
-                    return Ok(Some((location, record)));
-                }
-                place.seen()
+        let mut node = Node::new(&self.anchor, Class::Few);
+        let mut version = node.version().ok_or(Missed::Changed)?;
+        let mut slot = node.slot(ROOT);
+        let mut depth = 0;
+        while let Slot::Node(place) = slot {
+            let child = self.arena.expect(place);
+            let child_version = child.version().ok_or(Missed::Changed)?;
+            or_changed(node.is_still(version))?;
+            (node, version) = (child, child_version);
+            let meta = node.meta();
+            let node_depth = meta.depth();
+            slot = match key.get(node_depth) {
+                _ if !may_be_below(node, key, depth, node_depth) => Slot::Empty,
+                None => node.slot(END),
+                Some(&byte) => node.find(meta, byte).map_or(Slot::Empty, |at| node.slot(at)),
+            };
+            depth = node_depth + 1;
+        }
+        if let Slot::Leaf(location) = slot {
+            let record = records.record(location);
+            or_changed(record.is_ok() || node.is_still(version))?;
+            // A segment that is gone: the record was moved, and the slot says something else now.
+            let record = record?.ok_or(Missed::Changed)?;
+            if record.key() == key {
+                return Ok(Some((location, record)));
             }
-            Way::Empty(place) => place.seen(),
-            Way::NoChild(_, _, seen, _) | Way::Differs(_, seen) => seen,
-        };
-        or_changed(last.node.is_still(last.version))?;
+        }
+        or_changed(node.is_still(version))?;
         Ok(None)
+    }
+
+    /// Brings near what finding `keys` will read, one level of all of them after the other, so that none
+    /// waits for the memory of another. What changes meanwhile does no harm: nothing depends on it.
+    pub(super) fn prefetch<'k, R: Records>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        records: &R,
+    ) {
+        let root = Node::new(&self.anchor, Class::Few).slot(ROOT);
+        let mut ways: Vec<(&[u8], Slot, usize)> = keys.map(|key| (key, root, 0)).collect();
+        while !ways.is_empty() {
+            ways.retain_mut(|(key, slot, depth)| {
+                let Slot::Node(place) = *slot else { return false };
+                let node = self.arena.node(place);
+                let meta = node.meta();
+                let node_depth = meta.depth();
+                let at = match key.get(node_depth) {
+                    // Always deeper, or it would not end.
+                    _ if node_depth < *depth => return false,
+                    None => END,
+                    Some(&byte) => match node.find(meta, byte) {
+                        Some(at) => at,
+                        None => return false,
+                    },
+                };
+                *depth = node_depth + 1;
+                *slot = node.slot(at);
+                match *slot {
+                    Slot::Node(place) => self.arena.prefetch(place),
+                    Slot::Leaf(location) => records.prefetch(location),
+                    Slot::Empty => {}
+                }
+                true
+            });
+        }
     }
 
     /// Makes `key` found at `to`; answers where it was found before.
@@ -279,7 +342,7 @@ impl Ordered {
         records: &R,
     ) -> Attempt<Option<Location>> {
         let new = Slot::Leaf(to);
-        match self.descend(key, records, true)? {
+        match self.descend(key, records)? {
             Way::Leaf(place, from) => {
                 let record = self.record_of(&place, from, records)?;
                 if record.key() == key {
@@ -300,7 +363,7 @@ impl Ordered {
             Way::Differs(place, seen) => {
                 let record = self.any_key(seen, records)?;
                 let depth = common(record.key(), key);
-                or_changed(depth < seen.node.depth() && seen.node.is_still(seen.version))?;
+                or_changed(depth < seen.node.meta().depth() && seen.node.is_still(seen.version))?;
                 self.fork(place, key, depth, record.key().get(depth).copied(), new)?;
             }
         }
@@ -435,10 +498,11 @@ impl Ordered {
                 Slot::Node(node_ref) => {
                     let parent = place;
                     let Seen { node, version } = self.enter(parent.seen(), node_ref)?;
-                    let gone = key.get(node.depth()).copied();
+                    let meta = node.meta();
+                    let gone = key.get(meta.depth()).copied();
                     let at = match gone {
                         None => END,
-                        Some(byte) => match node.find(byte) {
+                        Some(byte) => match node.find(meta, byte) {
                             Some(at) => at,
                             None => {
                                 or_changed(node.is_still(version))?;
