@@ -19,9 +19,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::allocator::{Allocator, Space};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::examine::Examination;
 use crate::extent_map::{ALL_SLOTS, Claimed, ExtentMap, Owned, VOLUME_BYTES_MAX};
+use crate::index::EntryIndex;
 use crate::inspect::VolumeStats;
 use crate::layout::{
     NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
@@ -163,6 +164,12 @@ impl PoolShared {
         // ORDERING: Release; pairs with the Acquire in `require_writable`. Doing it twice is harmless.
         self.begun.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The entry index of another volume.
+    fn new_index(&self) -> Result<EntryIndex> {
+        EntryIndex::new(Arc::clone(&self.counters))
+            .map_err(io_error("reserve address space for", self.medium.path()))
     }
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
@@ -349,13 +356,14 @@ impl Pool {
         let id = superblock.next_volume_id;
         let next_volume_id = id.checked_add(1).ok_or(Error::InvalidArgument("no id is left"))?;
         let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
+        let index = shared.new_index()?;
         let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
         shared.update_superblock(|superblock| {
             superblock.next_volume_id = next_volume_id;
             superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
         })?;
         let name = name.to_string();
-        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map);
+        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map, index);
         let volume = Arc::new(volume);
         volumes.push(Arc::clone(&volume));
         Ok(Volume::new(volume))
@@ -546,13 +554,8 @@ impl Pool {
     /// Writes a superblock without volumes; what was there is gone.
     pub(crate) fn initialize(medium: Medium) -> Result<Self> {
         let mut uuid = [0; 16];
-        rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty()).map_err(
-            |errno| Error::Io {
-                op: "get random bytes for",
-                path: medium.path().to_path_buf(),
-                source: errno.into(),
-            },
-        )?;
+        rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| io_error("get random bytes for", medium.path())(errno.into()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut superblock = Superblock::new(uuid, medium.len_bytes(), now);
         superblock::create(&medium, &mut superblock)?;
@@ -635,7 +638,7 @@ impl VolumeShared {
         }
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
-        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
+        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root)?;
         let Claimed { digest, tables } = map.claim_pages(record.len_bytes)?;
         if state == STATE_CLEAN && digest != record.map_digest {
             return Err(Error::Corrupt {
@@ -644,7 +647,8 @@ impl VolumeShared {
                 detail: format!("volume {name} is not mapped as it was when the pool was closed"),
             });
         }
-        Ok((Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map), tables))
+        let (pool, index) = (Arc::clone(pool), pool.new_index()?);
+        Ok((Self::new(pool, record.id, name, record.len_bytes, map, index), tables))
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {

@@ -20,7 +20,7 @@ use daxite_core::primitives::{Mutex, Patience, thread};
 use daxite_core::{PAGE, PAGES_PER_HUGE, Pool, Volume, pin};
 
 use crate::SeqNo;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::numbers::FreeNumbers;
 use crate::retired::{RetiredSegments, Waiting};
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, State};
@@ -92,14 +92,21 @@ pub(crate) struct Space {
 
 impl Space {
     /// The space with the segments that recovery found; all moments so far are before `clock`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without address space for the table of segments.
     pub(crate) fn new(
         pool: Pool,
         volume: Volume,
         pool_seed: PoolSeed,
         segments: Vec<Arc<Segment>>,
         clock: Birth,
-    ) -> Self {
-        let table = SegmentTable::new();
+    ) -> Result<Self> {
+        let table = SegmentTable::new().map_err(|source| Error::Io {
+            op: "reserve address space for",
+            path: pool.info().path,
+            source,
+        })?;
         let mut numbers = FreeNumbers::all();
         for segment in &segments {
             numbers.claim(segment.no);
@@ -107,7 +114,7 @@ impl Space {
         }
         let segments = segments.into_iter().map(|segment| (segment.no, segment)).collect();
         let state = Inner { numbers, segments, retired: RetiredSegments::new() };
-        Self {
+        Ok(Self {
             target_pages: target_pages(pool.space().total_pages),
             pool,
             table,
@@ -116,7 +123,7 @@ impl Space {
             clock: AtomicU64::new(clock.0),
             state: Mutex::new(state),
             dying: Mutex::new(Vec::new()),
-        }
+        })
     }
 
     /// A new moment, later than all before.

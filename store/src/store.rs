@@ -70,7 +70,7 @@ impl Store {
         let recovered = recovery::recover(&pool, &volume, pool_seed)?;
         let Recovered { segments, surplus, names, keyspaces, next_id, clock, seqno, report } =
             recovered;
-        let space = Space::new(pool, volume, pool_seed, segments, clock);
+        let space = Space::new(pool, volume, pool_seed, segments, clock)?;
         surplus.into_iter().for_each(|no| space.note_dying(no));
         let lanes = lane_count(lanes, &space);
         Ok(Self {

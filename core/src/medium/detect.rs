@@ -15,7 +15,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 
 use super::mapping::Mapping;
 use super::{MediumKind, Mode, Persistence};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::layout::{MAGIC, SUPERBLOCK_OFFSETS};
 use crate::units::{HUGE, PAGE};
 
@@ -78,7 +78,7 @@ impl Target {
             io::ErrorKind::AlreadyExists => {
                 Error::AlreadyExists { path: path.to_path_buf(), is_pool: false }
             }
-            _ => Error::Io { op: "create", path: path.to_path_buf(), source },
+            _ => io_error("create", path)(source),
         })?;
         Self::lock(&file, path, Mode::ReadWrite)?;
         sync_folder_of(path)?;
@@ -174,9 +174,7 @@ impl Target {
         };
         locked.map_err(|error| match error {
             TryLockError::WouldBlock => Error::Locked { path: path.to_path_buf() },
-            TryLockError::Error(source) => {
-                Error::Io { op: "lock", path: path.to_path_buf(), source }
-            }
+            TryLockError::Error(source) => io_error("lock", path)(source),
         })?;
         let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let locked = file.metadata().map(id).map_err(io_error("stat", path))?;
@@ -263,11 +261,6 @@ fn read_number(file: &Path, path: &Path) -> Result<u64> {
     text.trim()
         .parse()
         .map_err(|_| io_error("read the size of", path)(io::Error::other("sysfs holds no number")))
-}
-
-fn io_error(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Io { op, path: path.clone(), source }
 }
 
 #[cfg(test)]

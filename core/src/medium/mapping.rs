@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync, munmap};
 
 use super::{MediumKind, Mode};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 pub(crate) struct Mapping {
@@ -229,11 +229,6 @@ impl Drop for Mapping {
             unsafe { ManuallyDrop::drop(&mut self.reserved) };
         }
     }
-}
-
-fn io_error(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Io { op, path, source }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::persist::{self, Fault, FlushInstruction};
 use crate::sigbus::Registered;
 use crate::units::{ByteRange, Offset, PAGE, PageNo};
@@ -265,11 +265,8 @@ impl Medium {
             (Some(file), MediumKind::File | MediumKind::Tmpfs | MediumKind::DaxFile)
                 if self.mode == Mode::ReadWrite =>
             {
-                detect::fill_holes(file, len_bytes).map_err(|source| Error::Io {
-                    op: "reserve space in",
-                    path: self.path.clone(),
-                    source,
-                })
+                detect::fill_holes(file, len_bytes)
+                    .map_err(io_error("reserve space in", &self.path))
             }
             _ => Ok(()),
         }
@@ -355,7 +352,7 @@ impl Medium {
     /// # Errors
     /// [`Error::Io`] as `msync` reports it, from the first failure on for ever.
     pub(crate) fn sync_to_file(&self, ranges: &[ByteRange]) -> Result<()> {
-        let error = |source| Error::Io { op: "msync", path: self.path.clone(), source };
-        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(error)
+        let synced = self.group_sync.run(ranges, |range| self.mapping.sync(range));
+        synced.map_err(io_error("msync", &self.path))
     }
 }
