@@ -203,24 +203,26 @@ impl Pool {
     /// # Errors
     /// [`Error::AlreadyExists`] unless overwriting is allowed, [`Error::InvalidArgument`] for an
     /// impossible length, [`Error::NotPersistentMemory`], [`Error::Locked`], [`Error::ReadOnly`],
-    /// [`Error::Io`]. A file that this call created is removed again.
+    /// [`Error::Io`]. A file that this call created is removed again, one that was empty is empty.
     pub fn create(path: &Path, options: &CreateOptions) -> Result<Self> {
-        let exists = path.exists();
-        let mut target =
-            if exists { Target::open(path, Mode::ReadWrite)? } else { Target::create(path)? };
-        let mut lock = None;
-        let fill = || {
-            // Outlives a failure: nobody else may make a pool of a file that is about to be removed.
-            lock = Some(target.share_lock()?);
-            let len_bytes = Self::prepare(&mut target, options, exists)?;
-            Self::format(target, len_bytes, options)
-        };
-        let created = fill();
-        if created.is_err() && !exists {
-            let _ = std::fs::remove_file(path);
-        }
-        drop(lock);
-        created
+        Self::create_with(path, options, Ok)
+    }
+
+    /// As [`Pool::create`], and `finish` makes of the pool what it is to be. If that fails there is no
+    /// pool, just as if creating had failed; unless a handle of it is left, which keeps its file.
+    ///
+    /// # Errors
+    /// Those of [`Pool::create`] and of `finish`.
+    pub fn create_with<T, E: From<Error>>(
+        path: &Path,
+        options: &CreateOptions,
+        finish: impl FnOnce(Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (creation, mut target) = Target::create(path, options.overwrite)?;
+        let len_bytes = Self::prepare(&mut target, options)?;
+        let finished = finish(Self::format(target, len_bytes, options)?)?;
+        creation.keep();
+        Ok(finished)
     }
 
     /// Opens the pool at `path`.
@@ -523,12 +525,8 @@ impl Pool {
     }
 
     /// Checks what may be lost, and reserves the space.
-    fn prepare(target: &mut Target, options: &CreateOptions, exists: bool) -> Result<u64> {
+    fn prepare(target: &mut Target, options: &CreateOptions) -> Result<u64> {
         let is_device = target.kind == MediumKind::DeviceDax;
-        if exists && !is_device && !options.overwrite && target.len_bytes > 0 {
-            let is_pool = target.require_superblock().is_ok();
-            return Err(Error::AlreadyExists { path: target.path.clone(), is_pool });
-        }
         let wanted = match options.len_bytes {
             0 if is_device => target.len_bytes / PAGE * PAGE,
             len_bytes => len_bytes,

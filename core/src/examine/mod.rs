@@ -40,6 +40,7 @@ fn examine_medium(medium: Medium) -> Result<Examination> {
     let mut examiner = Examiner::default();
     match superblock::newest(&medium) {
         Ok(superblock) => {
+            medium.fill_holes(superblock.pool_bytes)?;
             examiner.superblocks(&medium, Severity::Warning);
             examiner.pool(&Arc::new(medium), &superblock)?;
         }
