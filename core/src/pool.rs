@@ -542,7 +542,9 @@ impl Pool {
     fn format(target: Target, len_bytes: u64, options: &CreateOptions) -> Result<Self> {
         let medium = Medium::map(target, len_bytes, Mode::ReadWrite)?;
         require_dax(&medium, options.require_dax)?;
-        if !options.overwrite && superblock::is_present(&medium) {
+        // A file is new or empty then.
+        let is_device = medium.kind() == MediumKind::DeviceDax;
+        if is_device && !options.overwrite && superblock::is_present(&medium) {
             let path = medium.path().to_path_buf();
             return Err(Error::AlreadyExists { path, is_pool: true });
         }

@@ -19,8 +19,16 @@ use super::{MediumKind, Mode};
 /// Makes `file` exactly `len_bytes` long, all of it backed. Length and space are durable then.
 pub(super) fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
     require_allowed(len_bytes)?;
+    // If there is no space after all, what was there is there, and a length can be taken back; one that
+    // cannot be set is not left behind by the allocation.
+    let is_longer = file.metadata()?.len() > len_bytes;
+    if !is_longer {
+        file.set_len(len_bytes)?;
+    }
     allocate(file, len_bytes)?;
-    file.set_len(len_bytes)?;
+    if is_longer {
+        file.set_len(len_bytes)?;
+    }
     file.sync_all()
 }
 

@@ -1,7 +1,7 @@
 //! What creating a pool did to a path, and taking that back if there will be no pool.
 //!
 //! 1. What was nothing is nothing again, and what was empty is empty again: neither stands in the
-//!    way of the next try.
+//!    way of the next try. Nor does an empty file, where a new one cannot be removed.
 //! 2. It is taken back under the lock, while the path names what is locked, and while nobody has the
 //!    pool: so it cannot be what somebody else made of it.
 
@@ -22,7 +22,7 @@ pub(crate) struct Creation {
 /// How to take it back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Undo {
-    /// The file was created.
+    /// The file was created: remove it, or else empty it.
     Remove,
     /// The file was empty.
     Empty,
@@ -48,14 +48,15 @@ impl Creation {
 impl Drop for Creation {
     fn drop(&mut self) {
         let is_used = Arc::strong_count(&self.file) > 1;
-        if is_used || self.file.require_name(&self.path).is_err() {
+        if is_used || self.undo == Undo::Nothing {
             return;
         }
-        // An error is on its way to the caller, and says more than one of these would.
-        let _ = match self.undo {
-            Undo::Remove => fs::remove_file(&self.path),
-            Undo::Empty => self.file.set_len(0),
-            Undo::Nothing => Ok(()),
-        };
+        let is_removed = self.undo == Undo::Remove
+            && self.file.require_name(&self.path).is_ok()
+            && fs::remove_file(&self.path).is_ok();
+        if !is_removed {
+            // An error is on its way to the caller, and says more than one of this would.
+            let _ = self.file.set_len(0);
+        }
     }
 }
