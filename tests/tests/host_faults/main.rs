@@ -3,20 +3,36 @@
 //! afterwards, and nothing stands in the way of trying again.
 //!
 //! Method: `calls` lets the n-th system call of each operation fail, with each error that it can
-//! give. A failure of a test prints the operation, the call and the error. What a machine does not allow
-//! to be tested is said in a line with `SKIPPED`.
+//! give; `space` fills real file systems. A failure of a test prints the operation, the call and the
+//! error. What a machine does not allow to be tested is said in a line with `SKIPPED`.
 
 #[cfg(target_arch = "x86_64")]
 mod calls;
+mod namespace;
+mod space;
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, io};
 
+use daxite::Error;
 use daxite_tests::{Process, my_part};
 
 /// Lets a process play `part`, which nothing else happens in.
 fn in_own_process(part: &str) {
     let ended = Process::start(part).wait();
     assert!(ended.success(), "{part}: {ended}; what it said is above");
+}
+
+/// Panics unless `error` is the answer `kind` of the system, and says what failed and where.
+#[track_caller]
+fn require_io(error: &Error, path: &Path, kind: io::ErrorKind) {
+    let text = error.to_string();
+    let Error::Io { op, path: of, source } = error else {
+        panic!("no answer of the system: {text}")
+    };
+    assert_eq!(of, path, "{text}");
+    assert!(text.starts_with(op) && text.contains(&path.display().to_string()), "{text}");
+    assert_eq!(source.kind(), kind, "{text}");
 }
 
 /// Says what is to be seen though the test passes: of the processes that play a part nothing is captured.
@@ -36,6 +52,7 @@ fn part() {
     match part.split_once(' ').expect("a part and what it is about") {
         #[cfg(target_arch = "x86_64")]
         ("calls", of) => calls::explore_all(of),
+        ("space", file_system) => space::play(file_system),
         ("skip", what) => skip(what, "not written for this processor"),
         (other, _) => panic!("{other}?"),
     }
