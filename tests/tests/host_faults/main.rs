@@ -3,11 +3,13 @@
 //! afterwards, and nothing stands in the way of trying again.
 //!
 //! Method: `calls` lets the n-th system call of each operation fail, with each error that it can
-//! give; `space` fills real file systems. A failure of a test prints the operation, the call and the
+//! give; `space` fills real file systems; `limits` takes away address space, file length, files and
+//! mappings. A failure of a test prints the operation, the call and the
 //! error. What a machine does not allow to be tested is said in a line with `SKIPPED`.
 
 #[cfg(target_arch = "x86_64")]
 mod calls;
+mod limits;
 mod namespace;
 mod space;
 
@@ -52,6 +54,7 @@ fn part() {
     match part.split_once(' ').expect("a part and what it is about") {
         #[cfg(target_arch = "x86_64")]
         ("calls", of) => calls::explore_all(of),
+        ("limits", of) => limits::play(of),
         ("space", file_system) => space::play(file_system),
         ("skip", what) => skip(what, "not written for this processor"),
         (other, _) => panic!("{other}?"),
