@@ -4,13 +4,14 @@
 //!
 //! Method: `calls` lets the n-th system call of each operation fail, with each error that it can
 //! give; `space` fills real file systems; `limits` takes away address space, file length, files and
-//! mappings. A failure of a test prints the operation, the call and the
+//! mappings; `paths` gives what is no pool. A failure of a test prints the operation, the call and the
 //! error. What a machine does not allow to be tested is said in a line with `SKIPPED`.
 
 #[cfg(target_arch = "x86_64")]
 mod calls;
 mod limits;
 mod namespace;
+mod paths;
 mod space;
 
 use std::path::Path;
@@ -55,6 +56,7 @@ fn part() {
         #[cfg(target_arch = "x86_64")]
         ("calls", of) => calls::explore_all(of),
         ("limits", of) => limits::play(of),
+        ("paths", of) => paths::play(of),
         ("space", file_system) => space::play(file_system),
         ("skip", what) => skip(what, "not written for this processor"),
         (other, _) => panic!("{other}?"),
