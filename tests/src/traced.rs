@@ -4,6 +4,7 @@
 //!    not behind a hook or a library function.
 //! 2. Only calls between [`count_calls`] and its end count, and of those none that the allocator
 //!    makes for itself: without memory a Rust program ends, whatever the library does.
+//!    Nor do those of threads that the child starts, which are not followed.
 //! 3. A call that fails is not made; but `close` is, as it closes even when it reports an error.
 //! 4. No `msync` or `fsync` is made: they succeed at once, since no power fails here.
 //!
