@@ -60,6 +60,7 @@ mod epoch;
 mod index;
 mod set_once;
 mod wait;
+mod words;
 
 mod examine;
 mod extent;
@@ -107,3 +108,4 @@ pub use units::{
 };
 pub use upgrade::UpgradeReport;
 pub use volume::{ExtentInfo, Volume};
+pub use words::Words;

@@ -20,7 +20,7 @@ use daxite_core::primitives::{Mutex, Patience, thread};
 use daxite_core::{PAGE, PAGES_PER_HUGE, Pool, Volume, pin};
 
 use crate::SeqNo;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::numbers::FreeNumbers;
 use crate::retired::{RetiredSegments, Waiting};
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, State};
@@ -40,8 +40,9 @@ const RUN_PAGES_MIN: u64 = 16;
 const TABLE_PAGES: u64 = 2;
 /// How long to wait for readers that may have seen a segment before it was retired.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long to wait for values before a database is called full.
-const LINGER: Duration = Duration::from_millis(10);
+/// How long to wait for values before a database is called full: longer than a thread that holds one is
+/// likely to be kept off the processor.
+const LINGER: Duration = Duration::from_millis(100);
 /// After so many attempts the waiting is done asleep.
 const SPINS: u32 = 64;
 
@@ -91,30 +92,23 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// The space with the segments that recovery found; all moments so far are before `clock`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] without address space for the table of segments.
+    /// The space with the segments that recovery found, which are in `table`; all moments so far are before
+    /// `clock`.
     pub(crate) fn new(
         pool: Pool,
         volume: Volume,
         pool_seed: PoolSeed,
+        table: SegmentTable,
         segments: Vec<Arc<Segment>>,
         clock: Birth,
-    ) -> Result<Self> {
-        let table = SegmentTable::new().map_err(|source| Error::Io {
-            op: "reserve address space for",
-            path: pool.info().path,
-            source,
-        })?;
+    ) -> Self {
         let mut numbers = FreeNumbers::all();
         for segment in &segments {
             numbers.claim(segment.no);
-            table.insert(Arc::clone(segment));
         }
         let segments = segments.into_iter().map(|segment| (segment.no, segment)).collect();
         let state = Inner { numbers, segments, retired: RetiredSegments::new() };
-        Ok(Self {
+        Self {
             target_pages: target_pages(pool.space().total_pages),
             pool,
             table,
@@ -123,7 +117,7 @@ impl Space {
             clock: AtomicU64::new(clock.0),
             state: Mutex::new(state),
             dying: Mutex::new(Vec::new()),
-        })
+        }
     }
 
     /// A new moment, later than all before.
