@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::io::retry_on_intr;
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::allocator::{Allocator, Space};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
@@ -554,7 +557,7 @@ impl Pool {
     /// Writes a superblock without volumes; what was there is gone.
     pub(crate) fn initialize(medium: Medium) -> Result<Self> {
         let mut uuid = [0; 16];
-        rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty())
+        retry_on_intr(|| getrandom(&mut uuid, GetRandomFlags::empty()))
             .map_err(|errno| io_error("get random bytes for", medium.path())(errno.into()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut superblock = Superblock::new(uuid, medium.len_bytes(), now);

@@ -60,3 +60,49 @@ impl Drop for Creation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::{CreateOptions, Error, Pool};
+
+    fn fail_after(pool: Pool, left: &mut Option<Pool>) -> Result<(), Error> {
+        left.replace(pool);
+        Err(Error::InvalidArgument("on purpose"))
+    }
+
+    #[test]
+    fn what_a_failed_creation_did_is_taken_back_unless_the_pool_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, empty) = (folder.path().join("new"), folder.path().join("empty"));
+        File::create(&empty).unwrap();
+        let options = CreateOptions { len_bytes: 4 << 20, ..CreateOptions::default() };
+        let len_bytes = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
+        for path in [&new, &empty] {
+            let before = len_bytes(path);
+            let finish = |pool: Pool| fail_after(pool, &mut None);
+            Pool::create_with(path, &options, finish).unwrap_err();
+            assert_eq!(len_bytes(path), before);
+            let mut left = None;
+            Pool::create_with(path, &options, |pool| fail_after(pool, &mut left)).unwrap_err();
+            assert_eq!(len_bytes(path), Some(options.len_bytes));
+            left.expect("a pool").create_volume("v", 1 << 20).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_took_the_name_of_a_failed_creation_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let options = CreateOptions { len_bytes: 4 << 20, ..CreateOptions::default() };
+        let replace = |_| {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, "of another").unwrap();
+            Err::<(), _>(Error::InvalidArgument("on purpose"))
+        };
+        Pool::create_with(&path, &options, replace).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"of another");
+    }
+}

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::fstatfs;
+use rustix::io::retry_on_intr;
 
 use super::creation::{Creation, Undo};
 use super::locked_file::LockedFile;
@@ -165,7 +166,8 @@ impl Target {
 
     fn of_file(path: &Path, file: Arc<LockedFile>) -> Result<Self> {
         let len_bytes = file.metadata().map_err(io_error("stat", path))?.len();
-        let system = fstatfs(&**file).map_err(|errno| io_error("statfs", path)(errno.into()))?;
+        let system = retry_on_intr(|| fstatfs(&**file));
+        let system = system.map_err(|errno| io_error("statfs", path)(errno.into()))?;
         let kind = match system.f_type as u64 {
             TMPFS_MAGIC => MediumKind::Tmpfs,
             HUGETLBFS_MAGIC => MediumKind::Hugetlbfs,

@@ -7,7 +7,7 @@
 //!    the file open, and would keep the lock. A child gives nothing back, for its parent goes on.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -28,15 +28,20 @@ impl LockedFile {
     /// # Errors
     /// [`Error::Locked`], [`Error::Io`].
     pub(super) fn lock(file: File, path: &Path, mode: Mode) -> Result<Self> {
-        let locked = match mode {
-            Mode::ReadWrite => file.try_lock(),
-            Mode::ReadOnly => file.try_lock_shared(),
-        };
-        locked.map_err(|error| match error {
-            TryLockError::WouldBlock => Error::Locked { path: path.to_path_buf() },
-            TryLockError::Error(source) => io_error("lock", path)(source),
-        })?;
-        Ok(Self { file, owner: process::id() })
+        loop {
+            let locked = match mode {
+                Mode::ReadWrite => file.try_lock(),
+                Mode::ReadOnly => file.try_lock_shared(),
+            };
+            match locked {
+                Ok(()) => return Ok(Self { file, owner: process::id() }),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::Locked { path: path.to_path_buf() });
+                }
+                Err(TryLockError::Error(source)) if source.kind() == ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(source)) => return Err(io_error("lock", path)(source)),
+            }
+        }
     }
 
     /// An error unless it is what `path` names: a lock on a file that was replaced or removed meanwhile

@@ -3,7 +3,7 @@
 //! 1. Address and offset agree modulo 2 MiB, or the kernel would silently use 4 KiB pages.
 //! 2. There is one mapping per pool, never one per extent: at about 65,500 mappings the kernel
 //!    refuses more, and takes the host program's `malloc` and threads with it.
-//! 3. All of a file is backed (`fallocate`) before any of it is mapped, since touching a hole on
+//! 3. All of a file is backed (`fallocate`) before any of it is touched, since touching a hole on
 //!    a full file system is a fatal signal, on tmpfs even for a read.
 //! 4. What the medium promises is found out by asking it ([`Persistence`]), never assumed.
 //!

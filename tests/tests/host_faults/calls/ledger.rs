@@ -1,6 +1,7 @@
 //! What was asked of a store and what it acknowledged, and so what it may hold.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use daxite::{Database, Error, Keyspace};
@@ -81,7 +82,10 @@ pub(super) fn fill(database: &Database) {
 pub(super) fn require_telling(error: &Error, path: &Path) {
     let text = error.to_string();
     let is_telling = match error {
-        Error::Io { op, path: of, .. } => of == path && text.starts_with(op),
+        // Who is interrupted tries again.
+        Error::Io { op, path: of, source } => {
+            of == path && text.starts_with(op) && source.kind() != io::ErrorKind::Interrupted
+        }
         Error::Locked { path: of } => of == path,
         // Not found out whether it holds a pool.
         Error::AlreadyExists { path: of, is_pool: false } => of == path,
