@@ -170,13 +170,12 @@ impl Space {
             let pages = want.pages.min(budget);
             let mapped = match self.volume.map_append(no.head(pages), want.run) {
                 Ok(mapped) => mapped,
-                Err(error) => {
+                Err(daxite_core::Error::Full { .. }) => {
                     state.numbers.release(no);
-                    return match error {
-                        daxite_core::Error::Full { .. } => Ok(None),
-                        error => Err(error.into()),
-                    };
+                    return Ok(None);
                 }
+                // The slot may be mapped, so nobody gets it before the next recovery.
+                Err(error) => return Err(error.into()),
             };
             let is_moved = purpose == Purpose::Reclaim;
             let new = NewSegment { no, birth: self.now(), clock, lane, is_moved };
