@@ -17,7 +17,7 @@ use daxite_core::sim::{Act, Budget, Defect, Explorer, Journal, Site, Tally, Viol
 use daxite_core::{LogicalRange, PAGE};
 use daxite_tests::crash::{
     Expected, Shape, StoreWorkload, UpgradeWhen, Volumes, VolumesExpected, VolumesWorkload,
-    store_test,
+    earlier_volumes, store_test,
 };
 
 /// Mutants that nothing can notice, by file, what is left out, and the text of the line.
@@ -50,6 +50,7 @@ const WORKLOADS: &[Workload] = &[
         name: "each once",
         run: |defect, budget| volumes(4 << 20, defect, budget, each_once),
     },
+    Workload { name: "over an earlier pool", run: over_an_earlier_pool },
     Workload { name: "pages", run: |defect, budget| volumes(4 << 20, defect, budget, anything) },
     Workload { name: "short records", run: short_records },
     Workload {
@@ -124,7 +125,19 @@ fn volumes(
     budget: Budget,
     act: fn(&mut VolumesWorkload<'_>),
 ) -> Outcome {
-    let explorer = Explorer::new(Volumes, budget).defect(defect);
+    explored(Explorer::new(Volumes, budget).defect(defect), pool_bytes, act)
+}
+
+fn over_an_earlier_pool(defect: Defect, budget: Budget) -> Outcome {
+    let explorer = Explorer::new(Volumes, budget).defect(defect).over(earlier_volumes(4 << 20));
+    explored(explorer, 4 << 20, each_once)
+}
+
+fn explored(
+    explorer: Explorer<Volumes>,
+    pool_bytes: u64,
+    act: fn(&mut VolumesWorkload<'_>),
+) -> Outcome {
     let expected = VolumesExpected::default();
     let result = explorer.run(1, pool_bytes, expected, |pool, journal: &Journal<_>| {
         act(&mut VolumesWorkload::new(pool, journal));

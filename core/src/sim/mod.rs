@@ -73,7 +73,20 @@ impl Pool {
     /// # Errors
     /// As [`Pool::in_memory`].
     pub fn recorded(len_bytes: u64, recorder: &Arc<Recorder>) -> Result<Self> {
-        let mut medium = Medium::anonymous(len_bytes)?;
+        Self::recorded_on(Medium::anonymous(len_bytes)?, recorder)
+    }
+
+    /// As [`Pool::recorded`], in memory that holds `earlier`: a pool that is made over another one.
+    ///
+    /// # Errors
+    /// As [`Pool::in_memory`].
+    pub fn recorded_over(earlier: &[u8], recorder: &Arc<Recorder>) -> Result<Self> {
+        let medium = Medium::anonymous(earlier.len() as u64)?;
+        load_image(&medium, earlier);
+        Self::recorded_on(medium, recorder)
+    }
+
+    fn recorded_on(mut medium: Medium, recorder: &Arc<Recorder>) -> Result<Self> {
         recorder.start(&medium);
         medium.observe(Observer { recorder: Some(Arc::clone(recorder)), trial: None });
         Self::initialize(medium)

@@ -117,6 +117,18 @@ impl Subject for Volumes {
     }
 }
 
+/// The image of a pool with volumes of the names that operations use, and other bytes in them.
+pub fn earlier_volumes(pool_bytes: u64) -> Vec<u8> {
+    let pool = Pool::in_memory(pool_bytes).unwrap();
+    for name in ["v", "a", "b"] {
+        let volume = pool.create_volume(name, VOLUME_BYTES_MAX).unwrap();
+        for page in 0..40 {
+            volume.write(page * PAGE, &[0xee; PAGE as usize]).unwrap();
+        }
+    }
+    pool.image()
+}
+
 fn remove_everything(pool: &Pool) -> Result<(), String> {
     for info in pool.volumes().map_err(|error| error.to_string())? {
         assert!(pool.remove_volume(&info.name).map_err(|error| error.to_string())?);
