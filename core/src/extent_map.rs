@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 use crate::allocator::{Allocator, Goal, Reserved};
 use crate::error::{Error, Result};
 use crate::medium::Medium;
-use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::persist::{copy_out, fence, load_word, store_lines, store_word, store_words};
 use crate::primitives::coarse::{Mutex, MutexGuard};
 use crate::set_once::SetOnceArray;
 use crate::units::{
@@ -49,6 +49,10 @@ pub(crate) const ALL_SLOTS: RangeInclusive<SlotNo> =
     SlotNo(0)..=SlotNo((1 << (LEVEL_BITS * ROOT_LEVEL)) - 1);
 /// Longest logical space: 256 TiB, what four levels reach.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 48;
+
+/// Damages of words.
+const UNVERIFIED: &str = "its check does not match";
+const OUTSIDE: &str = "its table is outside the pool";
 
 /// A word of a table, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -508,25 +512,26 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         visit: &mut dyn FnMut(Met) -> Result<Step>,
     ) -> Result<()> {
-        let page = ByteRange::new(table.offset(), PAGE);
-        if page.end().0 <= self.medium.len_bytes()
-            && let Err(error) = self.medium.require_readable(page)
-        {
-            let logical = LogicalPage(first_index << (LEVEL_BITS * level));
-            let word = Some(word_offset(table, first_index));
-            return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
-        }
+        let words = match self.load_table(table) {
+            Ok(words) => words,
+            Err(error) => {
+                let logical = LogicalPage(first_index << (LEVEL_BITS * level));
+                let word = Some(word_offset(table, first_index));
+                return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
+            }
+        };
         for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
-            let word = Some(word_offset(table, index));
+            let offset = word_offset(table, index);
             let extent = |physical, size| Owned::Extent(Extent { logical, physical, size });
-            let owned = match self.load(table, level, index) {
-                Ok(Word::Hole) => continue,
-                Ok(Word::Page(physical)) => Ok(extent(physical, ExtentSize::Page)),
-                Ok(Word::Huge(physical)) => Ok(extent(physical, ExtentSize::Huge)),
-                Ok(Word::Table(child)) => Ok(Owned::Table(child)),
-                Err(error) => Err(error),
+            let owned = match self.decode(level, index, words[(index % WORDS) as usize]) {
+                Some(Word::Hole) => continue,
+                Some(Word::Page(physical)) => Ok(extent(physical, ExtentSize::Page)),
+                Some(Word::Huge(physical)) => Ok(extent(physical, ExtentSize::Huge)),
+                Some(Word::Table(child)) => Ok(Owned::Table(child)),
+                None => Err(damaged(offset, UNVERIFIED)),
             };
+            let word = Some(offset);
             let child = match owned {
                 Ok(Owned::Table(child)) => Some(child),
                 _ => None,
@@ -640,10 +645,25 @@ impl ExtentMap {
     fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
         let offset = word_offset(table, index);
         if offset.0 + 8 > self.medium.len_bytes() {
-            return Err(damaged(offset, "its table is outside the pool"));
+            return Err(damaged(offset, OUTSIDE));
         }
         self.decode(level, index, load_word(&self.medium, offset)?)
-            .ok_or_else(|| damaged(offset, "its check does not match"))
+            .ok_or_else(|| damaged(offset, UNVERIFIED))
+    }
+
+    /// All words of `table`, while nobody changes the map.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] outside the pool, [`Error::MediaError`].
+    fn load_table(&self, table: PageNo) -> Result<[u64; WORDS as usize]> {
+        let page = ByteRange::new(table.offset(), PAGE);
+        if page.end().0 > self.medium.len_bytes() {
+            return Err(damaged(page.start, OUTSIDE));
+        }
+        self.medium.require_readable(page)?;
+        let mut words = [0; WORDS as usize];
+        copy_out(&self.medium, page.start, bytemuck::bytes_of_mut(&mut words))?;
+        Ok(words.map(u64::from_le))
     }
 
     /// bits 0-2 kind, bits 3-7 zero, bits 8-47 page number, bits 48-63 check.

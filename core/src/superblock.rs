@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
-use crate::persist::{fence, load_word, store_lines, store_word};
+use crate::persist::{copy_out, fence, store_lines, store_word};
 use crate::units::{ByteRange, HUGE, Offset, PAGE, PageNo};
 
 /// The smallest pool: both copies of the superblock, and room to work.
@@ -300,11 +300,8 @@ fn read_copy(medium: &Medium, offset: Offset) -> Copy {
     if medium.require_readable(page).is_err() {
         return Copy::Unreadable;
     }
-    for (index, word) in bytemuck::bytes_of_mut(&mut superblock).chunks_exact_mut(8).enumerate() {
-        match load_word(medium, Offset(offset.0 + index as u64 * 8)) {
-            Ok(read) => word.copy_from_slice(&read.to_le_bytes()),
-            Err(_) => return Copy::Unreadable,
-        }
+    if copy_out(medium, offset, bytemuck::bytes_of_mut(&mut superblock)).is_err() {
+        return Copy::Unreadable;
     }
     if superblock.magic != MAGIC {
         Copy::Foreign

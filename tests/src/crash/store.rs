@@ -46,7 +46,7 @@ pub fn store_test() -> CrashTest<Expected> {
         if states.fetch_add(1, Ordering::Relaxed).is_multiple_of(STRUCTURE_EVERY) {
             database.pool().check();
             check_space(database.pool());
-            naive::compare(&database.pool().image(), database)?;
+            naive::compare(database.pool(), database)?;
         }
         Ok(())
     })
