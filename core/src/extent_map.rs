@@ -438,6 +438,7 @@ impl ExtentMap {
     /// the end of the volume.
     pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<Claimed> {
         let (mut digest, mut tables) = (Digest::default(), Vec::new());
+        let mut neighbours = PageRun { first: PageNo(0), pages: 0 };
         self.walk(ALL_SLOTS, &mut |owned| {
             let run = owned.run();
             if let Owned::Extent(extent) = owned
@@ -446,18 +447,36 @@ impl ExtentMap {
             {
                 return Err(damaged(run.first.offset(), "it lies past its volume"));
             }
-            if !run.first.0.is_multiple_of(run.pages) || !self.allocator.claim(run) {
-                let detail = "it is owned twice, misaligned, or outside the pool".to_string();
-                let offset = run.first.0.saturating_mul(PAGE);
-                return Err(Error::Corrupt { what: "page", offset, detail });
+            if !run.first.0.is_multiple_of(run.pages) {
+                return Err(not_owned(run.first));
             }
             digest.take(owned);
-            if let Owned::Table(table) = owned {
-                tables.push(table);
+            match owned {
+                // Before anyone looks into it.
+                Owned::Table(table) => {
+                    self.claim(run)?;
+                    tables.push(table);
+                }
+                Owned::Extent(_) if is_next_to(neighbours, run) => neighbours.pages += 1,
+                Owned::Extent(_) => self.claim(std::mem::replace(&mut neighbours, run))?,
             }
             Ok(())
         })?;
+        self.claim(neighbours)?;
         Ok(Claimed { digest: digest.finish(), tables })
+    }
+
+    /// Takes `run`, which may be empty, from the allocator.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for the first page that it does not have.
+    fn claim(&self, run: PageRun) -> Result<()> {
+        if run.pages == 0 || self.allocator.claim(run) {
+            return Ok(());
+        }
+        let mut pages = (0..run.pages).map(|nth| PageNo(run.first.0.saturating_add(nth)));
+        let refused = pages.find(|&first| !self.allocator.claim(PageRun { first, pages: 1 }));
+        Err(not_owned(refused.expect("a page that is not free")))
     }
 
     /// Refuses all changes from now on, and answers with a digest of what the map says: the same for
@@ -512,14 +531,12 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         visit: &mut dyn FnMut(Met) -> Result<Step>,
     ) -> Result<()> {
-        let words = match self.load_table(table) {
-            Ok(words) => words,
-            Err(error) => {
-                let logical = LogicalPage(first_index << (LEVEL_BITS * level));
-                let word = Some(word_offset(table, first_index));
-                return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
-            }
-        };
+        let mut words = [0; WORDS as usize];
+        if let Err(error) = self.load_table(table, &mut words) {
+            let logical = LogicalPage(first_index << (LEVEL_BITS * level));
+            let word = Some(word_offset(table, first_index));
+            return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
+        }
         for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
             let offset = word_offset(table, index);
@@ -655,15 +672,13 @@ impl ExtentMap {
     ///
     /// # Errors
     /// [`Error::Corrupt`] outside the pool, [`Error::MediaError`].
-    fn load_table(&self, table: PageNo) -> Result<[u64; WORDS as usize]> {
+    fn load_table(&self, table: PageNo, words: &mut [u64; WORDS as usize]) -> Result<()> {
         let page = ByteRange::new(table.offset(), PAGE);
         if page.end().0 > self.medium.len_bytes() {
             return Err(damaged(page.start, OUTSIDE));
         }
         self.medium.require_readable(page)?;
-        let mut words = [0; WORDS as usize];
-        copy_out(&self.medium, page.start, bytemuck::bytes_of_mut(&mut words))?;
-        Ok(words.map(u64::from_le))
+        copy_out(&self.medium, page.start, bytemuck::bytes_of_mut(words))
     }
 
     /// bits 0-2 kind, bits 3-7 zero, bits 8-47 page number, bits 48-63 check.
@@ -736,6 +751,18 @@ fn reserve_table(allocator: &Allocator) -> Result<Reserved<'_>> {
 
 fn word_offset(table: PageNo, index: u64) -> Offset {
     Offset(table.offset().0 + index % WORDS * 8)
+}
+
+/// Whether the page `next` follows `run` in its huge page.
+fn is_next_to(run: PageRun, next: PageRun) -> bool {
+    next.pages == 1
+        && next.first.0.checked_sub(run.pages) == Some(run.first.0)
+        && !next.first.0.is_multiple_of(PAGES_PER_HUGE)
+}
+
+fn not_owned(page: PageNo) -> Error {
+    let detail = "it is owned twice, misaligned, or outside the pool".to_string();
+    Error::Corrupt { what: "page", offset: page.0.saturating_mul(PAGE), detail }
 }
 
 fn damaged(offset: Offset, detail: &str) -> Error {

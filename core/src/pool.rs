@@ -412,7 +412,7 @@ impl Pool {
     /// What the pool is.
     pub fn info(&self) -> PoolInfo {
         let medium = &self.0.shared.medium;
-        let superblock = *self.0.shared.superblock.lock();
+        let superblock = self.0.shared.superblock.lock();
         PoolInfo {
             path: medium.path().to_path_buf(),
             uuid: superblock.uuid,

@@ -1,6 +1,7 @@
 //! What is on the medium, as far as that is certain, and what may be.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -86,6 +87,28 @@ impl Ground {
     }
 }
 
+/// Something for each of many lines.
+pub(super) type LineMap<T> = HashMap<u64, T, BuildHasherDefault<LineHasher>>;
+
+/// Hashes the number of a line, which nobody chose to do harm.
+#[derive(Default)]
+pub(super) struct LineHasher(u64);
+
+impl Hasher for LineHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("lines have numbers")
+    }
+
+    fn write_u64(&mut self, line: u64) {
+        let product = line.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The page of a line, and its first word there.
 fn place_of(line: u64) -> (usize, usize) {
     ((line * LINE / PAGE) as usize, (line * LINE % PAGE / 8) as usize)
@@ -96,7 +119,7 @@ fn place_of(line: u64) -> (usize, usize) {
 pub(super) struct Floor {
     pub ground: Arc<Ground>,
     /// Lines that are not as in the ground, in a run after a crash.
-    pub over: Option<HashMap<u64, Line>>,
+    pub over: Option<LineMap<Line>>,
 }
 
 impl Floor {
@@ -206,7 +229,7 @@ pub(super) struct Shadow {
     /// Only lines with at least one store.
     pub open: Arc<OpenLines>,
     /// How many stores of a line a thread, by its number, has flushed but not fenced.
-    flushed: HashMap<usize, HashMap<u64, usize>>,
+    flushed: HashMap<usize, LineMap<usize>>,
     pub fences: u64,
     /// Counts what changes the set of possible states.
     pub changes: u64,
