@@ -233,8 +233,10 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
 /// The caller owns the whole medium.
 ///
 /// # Errors
+/// [`Error::MediaError`] where a copy cannot be read: what is there might come back, as a later version.
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
+    copies().into_iter().try_for_each(|copy| medium.require_readable(copy))?;
     superblock.sequence += 1;
     *superblock = superblock.sealed();
     let offset = Offset(SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize]);
