@@ -307,8 +307,8 @@ fn adopt(seed: PoolSeed, slot: Slot, now: Birth) -> Result<(Arc<Segment>, Option
     Ok((Arc::new(segment), unsealed))
 }
 
-/// So few bytes are read before other threads have begun.
-const ALONE_BYTES: u64 = 4 * HUGE;
+/// So few bytes are read before other threads have begun: a fraction of a millisecond.
+const ALONE_BYTES: u64 = HUGE;
 
 /// Applies `act` to all items, which together are `len_bytes` long, on all cores. Answers in the order
 /// of the items.
