@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use crate::allocator::{Allocator, Goal, Reserved};
-use crate::error::{Error, Result, io_error};
+use crate::error::{Error, Result};
 use crate::medium::Medium;
-use crate::persist::{fence, load_word, store_lines, store_word, store_words};
+use crate::persist::{copy_out, fence, load_word, store_lines, store_word, store_words};
 use crate::primitives::coarse::{Mutex, MutexGuard};
 use crate::set_once::SetOnceArray;
 use crate::units::{
@@ -49,6 +49,10 @@ pub(crate) const ALL_SLOTS: RangeInclusive<SlotNo> =
     SlotNo(0)..=SlotNo((1 << (LEVEL_BITS * ROOT_LEVEL)) - 1);
 /// Longest logical space: 256 TiB, what four levels reach.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 48;
+
+/// Damages of words.
+const UNVERIFIED: &str = "its check does not match";
+const OUTSIDE: &str = "its table is outside the pool";
 
 /// A word of a table, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,22 +139,18 @@ pub(crate) struct ExtentMap {
 
 impl ExtentMap {
     /// The map at `root` of the volume `volume_id` of the pool with `pool_seed`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] without address space for it.
     pub(crate) fn new(
         medium: Arc<Medium>,
         allocator: Arc<Allocator>,
         pool_seed: u64,
         volume_id: u32,
         root: PageNo,
-    ) -> Result<Self> {
+    ) -> Self {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
         let changing = std::array::from_fn(|_| Mutex::new(()));
-        let known = SetOnceArray::new(WORDS.pow(ROOT_LEVEL - 1) as usize)
-            .map_err(io_error("reserve address space for", medium.path()))?;
+        let known = SetOnceArray::new(WORDS.pow(ROOT_LEVEL - 1) as usize);
         let (sealed, upper) = (AtomicBool::new(false), Mutex::new(()));
-        Ok(Self { medium, allocator, seed, root, changing, sealed, upper, known })
+        Self { medium, allocator, seed, root, changing, sealed, upper, known }
     }
 
     /// Makes the empty map of a new volume. Nothing on the medium names it yet.
@@ -165,22 +165,19 @@ impl ExtentMap {
     ) -> Result<Self> {
         let reserved = reserve_table(&allocator)?;
         let root = reserved.run().first;
-        let map = Self::new(medium, Arc::clone(&allocator), pool_seed, volume_id, root)?;
+        let map = Self::new(medium, Arc::clone(&allocator), pool_seed, volume_id, root);
         map.write_table(root, ROOT_LEVEL, 0, &[], 0)?;
         reserved.into_mapped();
         Ok(map)
     }
 
     /// The map at `root`, to be looked at only: it owns no page of an allocator.
-    ///
-    /// # Errors
-    /// As [`ExtentMap::new`].
     pub(crate) fn reader(
         medium: Arc<Medium>,
         pool_seed: u64,
         volume_id: u32,
         root: PageNo,
-    ) -> Result<Self> {
+    ) -> Self {
         Self::new(medium, Arc::new(Allocator::new(0)), pool_seed, volume_id, root)
     }
 
@@ -441,6 +438,7 @@ impl ExtentMap {
     /// the end of the volume.
     pub(crate) fn claim_pages(&self, len_bytes: u64) -> Result<Claimed> {
         let (mut digest, mut tables) = (Digest::default(), Vec::new());
+        let mut neighbours = PageRun { first: PageNo(0), pages: 0 };
         self.walk(ALL_SLOTS, &mut |owned| {
             let run = owned.run();
             if let Owned::Extent(extent) = owned
@@ -449,18 +447,36 @@ impl ExtentMap {
             {
                 return Err(damaged(run.first.offset(), "it lies past its volume"));
             }
-            if !run.first.0.is_multiple_of(run.pages) || !self.allocator.claim(run) {
-                let detail = "it is owned twice, misaligned, or outside the pool".to_string();
-                let offset = run.first.0.saturating_mul(PAGE);
-                return Err(Error::Corrupt { what: "page", offset, detail });
+            if !run.first.0.is_multiple_of(run.pages) {
+                return Err(not_owned(run.first));
             }
             digest.take(owned);
-            if let Owned::Table(table) = owned {
-                tables.push(table);
+            match owned {
+                // Before anyone looks into it.
+                Owned::Table(table) => {
+                    self.claim(run)?;
+                    tables.push(table);
+                }
+                Owned::Extent(_) if is_next_to(neighbours, run) => neighbours.pages += 1,
+                Owned::Extent(_) => self.claim(std::mem::replace(&mut neighbours, run))?,
             }
             Ok(())
         })?;
+        self.claim(neighbours)?;
         Ok(Claimed { digest: digest.finish(), tables })
+    }
+
+    /// Takes `run`, which may be empty, from the allocator.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for the first page that it does not have.
+    fn claim(&self, run: PageRun) -> Result<()> {
+        if run.pages == 0 || self.allocator.claim(run) {
+            return Ok(());
+        }
+        let mut pages = (0..run.pages).map(|nth| PageNo(run.first.0.saturating_add(nth)));
+        let refused = pages.find(|&first| !self.allocator.claim(PageRun { first, pages: 1 }));
+        Err(not_owned(refused.expect("a page that is not free")))
     }
 
     /// Refuses all changes from now on, and answers with a digest of what the map says: the same for
@@ -515,25 +531,24 @@ impl ExtentMap {
         slots: &RangeInclusive<SlotNo>,
         visit: &mut dyn FnMut(Met) -> Result<Step>,
     ) -> Result<()> {
-        let page = ByteRange::new(table.offset(), PAGE);
-        if page.end().0 <= self.medium.len_bytes()
-            && let Err(error) = self.medium.require_readable(page)
-        {
+        let mut words = [0; WORDS as usize];
+        if let Err(error) = self.load_table(table, &mut words) {
             let logical = LogicalPage(first_index << (LEVEL_BITS * level));
             let word = Some(word_offset(table, first_index));
             return visit(Met { level, logical, word, owned: Err(error) }).map(|_| ());
         }
         for index in indices(slots, level, first_index) {
             let logical = LogicalPage(index << (LEVEL_BITS * level));
-            let word = Some(word_offset(table, index));
+            let offset = word_offset(table, index);
             let extent = |physical, size| Owned::Extent(Extent { logical, physical, size });
-            let owned = match self.load(table, level, index) {
-                Ok(Word::Hole) => continue,
-                Ok(Word::Page(physical)) => Ok(extent(physical, ExtentSize::Page)),
-                Ok(Word::Huge(physical)) => Ok(extent(physical, ExtentSize::Huge)),
-                Ok(Word::Table(child)) => Ok(Owned::Table(child)),
-                Err(error) => Err(error),
+            let owned = match self.decode(level, index, words[(index % WORDS) as usize]) {
+                Some(Word::Hole) => continue,
+                Some(Word::Page(physical)) => Ok(extent(physical, ExtentSize::Page)),
+                Some(Word::Huge(physical)) => Ok(extent(physical, ExtentSize::Huge)),
+                Some(Word::Table(child)) => Ok(Owned::Table(child)),
+                None => Err(damaged(offset, UNVERIFIED)),
             };
+            let word = Some(offset);
             let child = match owned {
                 Ok(Owned::Table(child)) => Some(child),
                 _ => None,
@@ -647,10 +662,23 @@ impl ExtentMap {
     fn load(&self, table: PageNo, level: u32, index: u64) -> Result<Word> {
         let offset = word_offset(table, index);
         if offset.0 + 8 > self.medium.len_bytes() {
-            return Err(damaged(offset, "its table is outside the pool"));
+            return Err(damaged(offset, OUTSIDE));
         }
         self.decode(level, index, load_word(&self.medium, offset)?)
-            .ok_or_else(|| damaged(offset, "its check does not match"))
+            .ok_or_else(|| damaged(offset, UNVERIFIED))
+    }
+
+    /// All words of `table`, while nobody changes the map.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] outside the pool, [`Error::MediaError`].
+    fn load_table(&self, table: PageNo, words: &mut [u64; WORDS as usize]) -> Result<()> {
+        let page = ByteRange::new(table.offset(), PAGE);
+        if page.end().0 > self.medium.len_bytes() {
+            return Err(damaged(page.start, OUTSIDE));
+        }
+        self.medium.require_readable(page)?;
+        copy_out(&self.medium, page.start, bytemuck::bytes_of_mut(words))
     }
 
     /// bits 0-2 kind, bits 3-7 zero, bits 8-47 page number, bits 48-63 check.
@@ -725,6 +753,18 @@ fn word_offset(table: PageNo, index: u64) -> Offset {
     Offset(table.offset().0 + index % WORDS * 8)
 }
 
+/// Whether the page `next` follows `run` in its huge page.
+fn is_next_to(run: PageRun, next: PageRun) -> bool {
+    next.pages == 1
+        && next.first.0.checked_sub(run.pages) == Some(run.first.0)
+        && !next.first.0.is_multiple_of(PAGES_PER_HUGE)
+}
+
+fn not_owned(page: PageNo) -> Error {
+    let detail = "it is owned twice, misaligned, or outside the pool".to_string();
+    Error::Corrupt { what: "page", offset: page.0.saturating_mul(PAGE), detail }
+}
+
 fn damaged(offset: Offset, detail: &str) -> Error {
     Error::Corrupt { what: "extent map word", offset: offset.0, detail: detail.to_string() }
 }
@@ -745,7 +785,7 @@ mod tests {
         map.map_pages(LogicalPage(PAGES_PER_HUGE), page).unwrap();
         for (len_bytes, fits) in [(1, false), (HUGE, false), (HUGE + 1, true), (1 << 40, true)] {
             let allocator = Arc::new(Allocator::new(4 * PAGES_PER_HUGE));
-            let again = ExtentMap::new(Arc::clone(&medium), allocator, 5, 1, map.root()).unwrap();
+            let again = ExtentMap::new(Arc::clone(&medium), allocator, 5, 1, map.root());
             assert_eq!(again.claim_pages(len_bytes).is_ok(), fits, "{len_bytes} bytes");
         }
     }

@@ -170,9 +170,8 @@ impl PoolShared {
     }
 
     /// The entry index of another volume.
-    fn new_index(&self) -> Result<EntryIndex> {
+    fn new_index(&self) -> EntryIndex {
         EntryIndex::new(Arc::clone(&self.counters))
-            .map_err(io_error("reserve address space for", self.medium.path()))
     }
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
@@ -361,7 +360,7 @@ impl Pool {
         let id = superblock.next_volume_id;
         let next_volume_id = id.checked_add(1).ok_or(Error::InvalidArgument("no id is left"))?;
         let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
-        let index = shared.new_index()?;
+        let index = shared.new_index();
         let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
         shared.update_superblock(|superblock| {
             superblock.next_volume_id = next_volume_id;
@@ -425,7 +424,7 @@ impl Pool {
     /// What the pool is.
     pub fn info(&self) -> PoolInfo {
         let medium = &self.0.shared.medium;
-        let superblock = *self.0.shared.superblock.lock();
+        let superblock = self.0.shared.superblock.lock();
         PoolInfo {
             path: medium.path().to_path_buf(),
             uuid: superblock.uuid,
@@ -646,7 +645,7 @@ impl VolumeShared {
         }
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
-        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root)?;
+        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
         let Claimed { digest, tables } = map.claim_pages(record.len_bytes)?;
         if state == STATE_CLEAN && digest != record.map_digest {
             return Err(Error::Corrupt {
@@ -655,7 +654,7 @@ impl VolumeShared {
                 detail: format!("volume {name} is not mapped as it was when the pool was closed"),
             });
         }
-        let (pool, index) = (Arc::clone(pool), pool.new_index()?);
+        let (pool, index) = (Arc::clone(pool), pool.new_index());
         Ok((Self::new(pool, record.id, name, record.len_bytes, map, index), tables))
     }
 

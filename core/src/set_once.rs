@@ -1,27 +1,31 @@
 //! A long array of places that are set once, and then read by one load.
 //!
 //! 1. A pointer is null, or from `Box::into_raw` and never changes again until the array is dropped.
-//! 2. Memory comes zeroed from the kernel and costs only where it is touched, also when it goes: no
-//!    place behind `end` was ever set.
+//! 2. The first places are in the array itself, and that is all of most. The memory of the others
+//!    comes with the first of them that is set, zeroed by the kernel, and costs only where it is touched,
+//!    also when it goes: no place behind `end` was ever set.
 
-use std::io;
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
+/// Places in the array itself: of what has one for each GiB, those of 16 GiB.
+const FIRST: usize = 16;
+
 /// Places for boxes, each of which is set once.
 ///
 /// ```
-/// let array = daxite_core::SetOnceArray::new(1 << 20)?;
+/// let array = daxite_core::SetOnceArray::new(1 << 20);
 /// assert!(array.get(700_000).is_none());
 /// assert_eq!(*array.get_or_init(700_000, || Box::new(7)), 7);
 /// assert_eq!(*array.get_or_init(700_000, || Box::new(8)), 7);
-/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct SetOnceArray<T> {
-    memory: MmapRaw,
+    first: [AtomicPtr<T>; FIRST],
+    others: OnceLock<MmapRaw>,
     len: usize,
     end: AtomicUsize,
     owns: PhantomData<Box<T>>,
@@ -33,14 +37,11 @@ unsafe impl<T: Send + Sync> Send for SetOnceArray<T> {}
 unsafe impl<T: Send + Sync> Sync for SetOnceArray<T> {}
 
 impl<T> SetOnceArray<T> {
-    /// `len` empty places, at least one.
-    ///
-    /// # Errors
-    /// If the system has no address space for them.
-    pub fn new(len: usize) -> io::Result<Self> {
-        let bytes = len.checked_mul(size_of::<AtomicPtr<T>>()).expect("an array that can be");
-        let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
-        Ok(Self { memory: memory.into(), len, end: AtomicUsize::new(0), owns: PhantomData })
+    /// `len` empty places.
+    pub fn new(len: usize) -> Self {
+        let first = [const { AtomicPtr::new(ptr::null_mut()) }; FIRST];
+        let (others, end) = (OnceLock::new(), AtomicUsize::new(0));
+        Self { first, others, len, end, owns: PhantomData }
     }
 
     /// No place at or behind this one was set.
@@ -53,20 +54,27 @@ impl<T> SetOnceArray<T> {
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
         // ORDERING: Acquire; pairs with the Release in `get_or_init`.
-        let pointer = self.place(index).load(Ordering::Acquire);
+        let pointer = self.place(index)?.load(Ordering::Acquire);
         // SAFETY: null, or a box that stays until `self`, which is borrowed, is dropped (invariant 1).
         unsafe { pointer.as_ref() }
     }
 
     /// What is at `index`, or else `init`, unless another thread is faster.
+    ///
+    /// # Panics
+    /// If the system has no address space for places behind the first few: as if it had no memory.
     pub fn get_or_init(&self, index: usize, init: impl FnOnce() -> Box<T>) -> &T {
         if let Some(value) = self.get(index) {
             return value;
         }
         // ORDERING: AcqRel, before the value can be seen; pairs with the Acquire in `end`.
         self.end.fetch_max(index + 1, Ordering::AcqRel);
+        let null = ptr::null_mut();
+        let place = self.place(index).unwrap_or_else(|| {
+            self.others.get_or_init(|| others(self.len - FIRST));
+            self.place(index).expect("memory for all places")
+        });
         let new = Box::into_raw(init());
-        let (place, null) = (self.place(index), ptr::null_mut());
         // ORDERING: Release; pairs with the Acquire in `get`. Acquire for the other thread's value.
         let set = place.compare_exchange(null, new, Ordering::Release, Ordering::Acquire);
         if set.is_err() {
@@ -76,20 +84,30 @@ impl<T> SetOnceArray<T> {
         self.get(index).expect("somebody set it")
     }
 
+    /// Where `index` is, if there is memory for it.
     #[inline]
-    fn place(&self, index: usize) -> &AtomicPtr<T> {
+    fn place(&self, index: usize) -> Option<&AtomicPtr<T>> {
         assert!(index < self.len, "place {index} of {}", self.len);
-        let place = self.memory.as_mut_ptr().cast::<*mut T>().wrapping_add(index);
+        let Some(behind) = index.checked_sub(FIRST) else { return Some(&self.first[index]) };
+        let place = self.others.get()?.as_mut_ptr().cast::<*mut T>().wrapping_add(behind);
         // SAFETY: aligned to a page and inside the mapping, which lives as long as `self`; zeros are a
         // null pointer, and every access is atomic.
-        unsafe { AtomicPtr::from_ptr(place) }
+        Some(unsafe { AtomicPtr::from_ptr(place) })
     }
+}
+
+/// Memory of `len` pointers that are null.
+fn others(len: usize) -> MmapRaw {
+    let bytes = len.checked_mul(size_of::<AtomicPtr<u8>>()).expect("an array that can be");
+    let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
+    MmapRaw::from(memory.expect("address space for an array"))
 }
 
 impl<T> Drop for SetOnceArray<T> {
     fn drop(&mut self) {
         for index in 0..*self.end.get_mut() {
-            let pointer = self.place(index).load(Ordering::Relaxed);
+            let Some(place) = self.place(index) else { break };
+            let pointer = place.load(Ordering::Relaxed);
             if !pointer.is_null() {
                 // SAFETY: from `Box::into_raw` (invariant 1), and nobody borrows `self` any more.
                 drop(unsafe { Box::from_raw(pointer) });
@@ -105,33 +123,34 @@ mod tests {
 
     #[test]
     fn the_first_value_stays_and_all_see_it() {
+        for index in [9, FIRST - 1, FIRST, 70_000, (1 << 18) - 1] {
+            the_first_value_stays_at(index);
+        }
+    }
+
+    fn the_first_value_stays_at(index: usize) {
         let alive = Arc::new(());
-        let array: SetOnceArray<(u64, Arc<()>)> = SetOnceArray::new(1 << 18).unwrap();
-        assert!(array.get(9).is_none());
+        let array: SetOnceArray<(u64, Arc<()>)> = SetOnceArray::new(1 << 18);
+        assert!(array.get(index).is_none());
         let seen: Vec<u64> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|nth| {
                     let (array, alive) = (&array, Arc::clone(&alive));
-                    scope.spawn(move || array.get_or_init(9, || Box::new((nth, alive))).0)
+                    scope.spawn(move || array.get_or_init(index, || Box::new((nth, alive))).0)
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert!(seen.iter().all(|nth| *nth == array.get(9).unwrap().0));
+        assert!(seen.iter().all(|nth| *nth == array.get(index).unwrap().0));
         assert_eq!(Arc::strong_count(&alive), 2, "the others are gone");
-        assert_eq!(array.end(), 10);
+        assert_eq!(array.end(), index + 1);
         drop(array);
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 
     #[test]
-    fn without_address_space_there_is_an_error() {
-        assert!(SetOnceArray::<u64>::new(1 << 58).is_err());
-    }
-
-    #[test]
     #[should_panic(expected = "place 5 of 5")]
     fn there_is_no_place_behind_the_last() {
-        SetOnceArray::<u64>::new(5).unwrap().get(5);
+        SetOnceArray::<u64>::new(5).get(5);
     }
 }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
-use crate::persist::{fence, load_word, store_lines, store_word, store_zero_lines};
+use crate::persist::{copy_out, fence, store_lines, store_word};
 use crate::units::{ByteRange, HUGE, Offset, PAGE, PageNo};
 
 /// The smallest pool: both copies of the superblock, and room to work.
@@ -225,16 +225,18 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
         .any(|&offset| !matches!(read_copy(medium, Offset(offset)), Copy::Foreign))
 }
 
-/// Writes the first superblock of a pool. What was there is forgotten first, and the magic comes
-/// last, so that a crash in between leaves something that is no pool.
+/// Writes the first superblock of a pool. The magic comes last, so that a crash in between leaves
+/// something that is no pool; where a pool was before it leaves that, or the new one: both of its
+/// copies said the same, in later versions than the first of the new one, and the one that comes
+/// last goes when the new pool is whole.
 ///
 /// The caller owns the whole medium.
 ///
 /// # Errors
+/// [`Error::MediaError`] where a copy cannot be read: what is there might come back, as a later version.
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
-    let [first, second] = copies().map(|copy| store_zero_lines(medium, copy));
-    fence(medium, [first?, second?])?;
+    copies().into_iter().try_for_each(|copy| medium.require_readable(copy))?;
     superblock.sequence += 1;
     *superblock = superblock.sealed();
     let offset = Offset(SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize]);
@@ -300,11 +302,8 @@ fn read_copy(medium: &Medium, offset: Offset) -> Copy {
     if medium.require_readable(page).is_err() {
         return Copy::Unreadable;
     }
-    for (index, word) in bytemuck::bytes_of_mut(&mut superblock).chunks_exact_mut(8).enumerate() {
-        match load_word(medium, Offset(offset.0 + index as u64 * 8)) {
-            Ok(read) => word.copy_from_slice(&read.to_le_bytes()),
-            Err(_) => return Copy::Unreadable,
-        }
+    if copy_out(medium, offset, bytemuck::bytes_of_mut(&mut superblock)).is_err() {
+        return Copy::Unreadable;
     }
     if superblock.magic != MAGIC {
         Copy::Foreign

@@ -50,6 +50,7 @@ type GoOn<E> = dyn Fn(&Database, &Journal<E>) + Send + Sync;
 pub struct CrashTest<E> {
     judge: Judge<E>,
     pool_bytes: u64,
+    earlier: Option<Vec<u8>>,
     budget: Budget,
     defect: Defect,
 }
@@ -74,7 +75,8 @@ impl<E: Clone + Send + 'static> CrashTest<E> {
             narrow: Arc::new(|_, _| {}),
             go_on: Arc::new(|_, _| {}),
         };
-        Self { judge, pool_bytes: 4 << 20, budget: Budget::default(), defect: Defect::None }
+        let (budget, defect) = (Budget::default(), Defect::None);
+        Self { judge, pool_bytes: 4 << 20, earlier: None, budget, defect }
     }
 
     /// Makes what may be found just what a recovery showed: it must not be lost by the next crash.
@@ -98,6 +100,14 @@ impl<E: Clone + Send + 'static> CrashTest<E> {
     #[must_use]
     pub fn pool_bytes(mut self, pool_bytes: u64) -> Self {
         self.pool_bytes = pool_bytes;
+        self
+    }
+
+    /// Makes the database over the pool in `image` ([`Pool::image`]), which is as long as the new one.
+    #[must_use]
+    pub fn over(mut self, image: Vec<u8>) -> Self {
+        self.pool_bytes = image.len() as u64;
+        self.earlier = Some(image);
         self
     }
 
@@ -147,6 +157,10 @@ impl<E: Clone + Send + 'static> CrashTest<E> {
         workload: impl FnOnce(&Database, &Journal<E>),
     ) -> (Result<Tally, Violation>, Arc<Recorder>) {
         let explorer = Explorer::new(self.judge.clone(), self.budget).defect(self.defect.clone());
+        let explorer = match &self.earlier {
+            None => explorer,
+            Some(image) => explorer.over(image.clone()),
+        };
         let result = explorer.run(seed, self.pool_bytes, expected, |pool, journal| {
             let db = self.judge.options.on_pool(pool.clone()).expect("a database on a new pool");
             workload(&db, journal);

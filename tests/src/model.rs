@@ -85,6 +85,14 @@ impl Model {
         bytes
     }
 
+    /// Whether `page` begins with `bytes`.
+    pub fn begins_with(&self, page: u64, bytes: &[u8]) -> bool {
+        match self.pages.get(&page) {
+            Some(content) => content.starts_with(bytes),
+            None => [0; PAGE as usize].starts_with(bytes),
+        }
+    }
+
     /// `bytes` were stored from `start` on; every page that they touch has an extent.
     pub fn write(&mut self, start: u64, bytes: &[u8]) {
         let range = LogicalRange::new(start, bytes.len() as u64);

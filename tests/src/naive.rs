@@ -9,10 +9,11 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use daxite_core::Pool;
+
 use crate::Contents;
 
 const PAGE: usize = 4096;
-const HUGE: usize = 2 << 20;
 const LINE: usize = 64;
 const MAGIC: &[u8] = b"DAXITE\r\n";
 
@@ -73,11 +74,41 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
+/// What stands on pages, without a look at the others.
+pub trait Pages {
+    /// How many there are.
+    fn count(&self) -> u64;
+    /// The bytes of one of them.
+    fn page(&self, number: u64) -> [u8; PAGE];
+}
+
+impl Pages for [u8] {
+    fn count(&self) -> u64 {
+        (self.len() / PAGE) as u64
+    }
+
+    fn page(&self, number: u64) -> [u8; PAGE] {
+        self[number as usize * PAGE..][..PAGE].try_into().expect("a page")
+    }
+}
+
+impl Pages for Pool {
+    fn count(&self) -> u64 {
+        self.info().len_bytes / PAGE as u64
+    }
+
+    fn page(&self, number: u64) -> [u8; PAGE] {
+        let mut page = [0; PAGE];
+        self.peek(number * PAGE as u64, &mut page);
+        page
+    }
+}
+
 /// Reads the pool in `image`.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn read(image: &[u8]) -> Result<Reading> {
+pub fn read<P: Pages + ?Sized>(image: &P) -> Result<Reading> {
     let superblock = newest_superblock(image)?;
     let mut reader = Reader {
         image,
@@ -108,10 +139,10 @@ pub fn read(image: &[u8]) -> Result<Reading> {
     Ok(Reading { owners: reader.owners, volumes, contents: records.contents(), segments })
 }
 
-fn newest_superblock(image: &[u8]) -> Result<&[u8]> {
-    let copies = [0, HUGE].map(|start| &image[start..start + PAGE]);
+fn newest_superblock<P: Pages + ?Sized>(image: &P) -> Result<[u8; PAGE]> {
+    let copies = [0, 512].map(|number| image.page(number));
     let valid = copies.into_iter().filter(|copy| {
-        let mut unsigned = copy.to_vec();
+        let mut unsigned = *copy;
         unsigned[8..16].fill(0);
         copy.starts_with(MAGIC) && u64_at(copy, 8) == xxh3_64_with_seed(&unsigned, 0)
     });
@@ -119,21 +150,17 @@ fn newest_superblock(image: &[u8]) -> Result<&[u8]> {
     newest.map_or(wrong(0, "no superblock verifies"), Ok)
 }
 
-struct Reader<'i> {
-    image: &'i [u8],
+struct Reader<'i, P: ?Sized> {
+    image: &'i P,
     /// Ties everything that has a check to the pool.
     pool_seed: u64,
     owners: BTreeMap<u64, Owner>,
 }
 
-impl<'i> Reader<'i> {
-    fn page(&self, number: u64) -> &'i [u8] {
-        &self.image[number as usize * PAGE..][..PAGE]
-    }
-
+impl<P: Pages + ?Sized> Reader<'_, P> {
     fn own(&mut self, page: u64, owner: Owner) -> Result<()> {
         let offset = page as usize * PAGE;
-        if offset >= self.image.len() {
+        if page >= self.image.count() {
             return wrong(offset, "a page outside the pool");
         }
         match self.owners.insert(page, owner) {
@@ -153,8 +180,9 @@ impl<'i> Reader<'i> {
     ) -> Result<()> {
         self.own(page, Owner::Table(volume))?;
         let seed = xxh3_64_with_seed(&volume.to_le_bytes(), self.pool_seed);
+        let words = self.image.page(page);
         for nth in 0..512 {
-            let word = u64_at(self.page(page), nth as usize * 8);
+            let word = u64_at(&words, nth as usize * 8);
             let (index, payload) = (first + nth, word & 0xffff_ffff_ffff);
             let checked = [(level | index << 8).to_le_bytes(), payload.to_le_bytes()].concat();
             if word >> 48 != xxh3_64_with_seed(&checked, seed) >> 48 {
@@ -182,7 +210,7 @@ impl<'i> Reader<'i> {
 
     /// Reads what the slot `no` holds. False if nothing was ever written there.
     fn segment(&self, no: u32, pages: &[u64], records: &mut Records) -> Result<bool> {
-        let bytes: Vec<u8> = pages.iter().flat_map(|&page| self.page(page).to_vec()).collect();
+        let bytes: Vec<u8> = pages.iter().flat_map(|&page| self.image.page(page)).collect();
         let offset = |at: usize| pages[at / PAGE] as usize * PAGE + at % PAGE;
         let seed = xxh3_64_with_seed(&no.to_le_bytes(), self.pool_seed);
         let at = |seed: u64, at: usize| seed ^ (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -265,7 +293,10 @@ impl Records {
 ///
 /// # Errors
 /// What differs.
-pub fn compare(image: &[u8], database: &daxite::Database) -> std::result::Result<(), String> {
+pub fn compare<P: Pages + ?Sized>(
+    image: &P,
+    database: &daxite::Database,
+) -> std::result::Result<(), String> {
     let reading = read(image).map_err(|wrong| wrong.to_string())?;
     let found = crate::contents(database).map_err(|error| error.to_string())?;
     if reading.contents != found {

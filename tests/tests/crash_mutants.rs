@@ -4,7 +4,8 @@
 //! Method: the simulator numbers the places in `core` and `store` that store, write back or fence. One
 //! after the other is left out, and workloads run until a state is found that must not be. Who is not
 //! missed must be in the list below, with the reason; a place that no workload reaches is a failure,
-//! too. `DAXITE_MUTANT=N` tries just the one with that number.
+//! too. What noticed a place before is tried first, which is what makes this a matter of a minute or
+//! two. `DAXITE_MUTANT=N` tries just the one with that number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +18,7 @@ use daxite_core::sim::{Act, Budget, Defect, Explorer, Journal, Site, Tally, Viol
 use daxite_core::{LogicalRange, PAGE};
 use daxite_tests::crash::{
     Expected, Shape, StoreWorkload, UpgradeWhen, Volumes, VolumesExpected, VolumesWorkload,
-    store_test,
+    earlier_volumes, store_test,
 };
 
 /// Mutants that nothing can notice, by file, what is left out, and the text of the line.
@@ -45,13 +46,73 @@ struct Workload {
     run: fn(Defect, Budget) -> Outcome,
 }
 
+/// How much of a workload is explored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// Just enough for recoveries to run as well.
+    Reach,
+    /// Few states of few moments: most mutants are noticed anywhere.
+    Sparse,
+    /// Many states of every moment.
+    Dense,
+}
+
+impl Pass {
+    fn budget(self) -> Budget {
+        let (one_in, states, kill_every, inner_states, depth) = match self {
+            Self::Reach => (40, 1, 1, 1, 1),
+            Self::Sparse => (5, 6, 5, 8, 2),
+            Self::Dense => (1, 24, 4, 8, 2),
+        };
+        let recovery_every = if self == Self::Reach { 1 } else { kill_every + 2 };
+        Budget { one_in, states, kill_every, recovery_every, inner_states, depth, until: None }
+    }
+}
+
+/// What noticed a place before, by file, what is left out, and the text of the line. Others are tried
+/// if it does not any more, so nothing depends on this list but the time that it takes.
+const NOTICED_BY: &[(&str, Act, &str, &str, Pass)] = &[
+    ("core/src/extent.rs", Act::Fence, "flush_range(medium, range)", "full pool", Pass::Sparse),
+    ("core/src/extent_map.rs", Act::Fence, "stored.flush(", "short records", Pass::Dense),
+    (
+        "core/src/fault.rs",
+        Act::Fence,
+        "fence(medium, [first?, last?])",
+        "huge segments",
+        Pass::Sparse,
+    ),
+    ("core/src/pool.rs", Act::WriteBack, "flush_range(medium, range)", "each once", Pass::Dense),
+    ("core/src/superblock.rs", Act::Fence, "&without_magic", "each once", Pass::Dense),
+    ("core/src/superblock.rs", Act::Store, "store_word(", "each once", Pass::Dense),
+    ("core/src/superblock.rs", Act::WriteBack, "magic.flush(", "each once", Pass::Dense),
+    ("core/src/sync.rs", Act::Fence, "fence_all(", "each once", Pass::Dense),
+    ("core/src/upgrade.rs", Act::Store, "copy_within(", "upgrades", Pass::Sparse),
+    ("core/src/upgrade.rs", Act::WriteBack, "copy_within(", "upgrades", Pass::Sparse),
+    ("core/src/upgrade.rs", Act::Store, "store_zero_lines(", "upgrades", Pass::Sparse),
+    ("core/src/upgrade.rs", Act::WriteBack, "store_zero_lines(", "upgrades", Pass::Sparse),
+    ("core/src/upgrade.rs", Act::Fence, "fence_all(", "dirty", Pass::Sparse),
+    ("store/src/writer.rs", Act::Store, "append(bytes_of(&seal))", "short records", Pass::Dense),
+    (
+        "store/src/writer.rs",
+        Act::WriteBack,
+        "append(bytes_of(&seal))",
+        "short records",
+        Pass::Dense,
+    ),
+    ("store/src/writer.rs", Act::Fence, "pool.fence([flushed])", "short records", Pass::Dense),
+];
+
+/// So many of the workloads are explored densely before the others are tried.
+const QUICK_WORKLOADS: usize = 3;
+
 const WORKLOADS: &[Workload] = &[
     Workload {
         name: "each once",
         run: |defect, budget| volumes(4 << 20, defect, budget, each_once),
     },
-    Workload { name: "pages", run: |defect, budget| volumes(4 << 20, defect, budget, anything) },
+    Workload { name: "over an earlier pool", run: over_an_earlier_pool },
     Workload { name: "short records", run: short_records },
+    Workload { name: "pages", run: |defect, budget| volumes(4 << 20, defect, budget, anything) },
     Workload {
         name: "in place",
         run: |defect, budget| volumes(16 << 20, defect, budget, in_place),
@@ -124,7 +185,19 @@ fn volumes(
     budget: Budget,
     act: fn(&mut VolumesWorkload<'_>),
 ) -> Outcome {
-    let explorer = Explorer::new(Volumes, budget).defect(defect);
+    explored(Explorer::new(Volumes, budget).defect(defect), pool_bytes, act)
+}
+
+fn over_an_earlier_pool(defect: Defect, budget: Budget) -> Outcome {
+    let explorer = Explorer::new(Volumes, budget).defect(defect).over(earlier_volumes(4 << 20));
+    explored(explorer, 4 << 20, each_once)
+}
+
+fn explored(
+    explorer: Explorer<Volumes>,
+    pool_bytes: u64,
+    act: fn(&mut VolumesWorkload<'_>),
+) -> Outcome {
     let expected = VolumesExpected::default();
     let result = explorer.run(1, pool_bytes, expected, |pool, journal: &Journal<_>| {
         act(&mut VolumesWorkload::new(pool, journal));
@@ -169,39 +242,59 @@ fn dirty(workload: &mut VolumesWorkload<'_>) {
 }
 
 /// The sites that the workloads reach, each with those that do.
-fn reached() -> BTreeMap<Site, Vec<&'static Workload>> {
-    let mut reached: BTreeMap<Site, Vec<&Workload>> = BTreeMap::new();
-    for workload in WORKLOADS {
-        // Some recoveries have to run, too: they store as well.
-        let budget = Budget { one_in: 10, states: 2, ..Budget::default() };
-        let (result, sites) = (workload.run)(Defect::None, budget);
+fn reached() -> BTreeMap<Site, BTreeSet<&'static str>> {
+    let reached: Mutex<BTreeMap<Site, BTreeSet<&str>>> = Mutex::default();
+    on_all_cores(WORKLOADS, |workload| {
+        let (result, sites) = (workload.run)(Defect::None, Pass::Reach.budget());
         result.unwrap_or_else(|violation| panic!("{}: {violation}", workload.name));
-        sites.into_keys().for_each(|site| reached.entry(site).or_default().push(workload));
-    }
-    reached
+        let mut reached = reached.lock().expect("no panic");
+        sites.into_keys().for_each(|site| {
+            reached.entry(site).or_default().insert(workload.name);
+        });
+    });
+    reached.into_inner().expect("no panic")
+}
+
+fn on_all_cores<T: Sync>(items: &[T], act: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    act(item);
+                }
+            });
+        }
+    });
+}
+
+/// What is tried to notice that `site` is left out, by workloads that reach it.
+fn plan(site: Site, line: &str, reached_by: &BTreeSet<&str>) -> Vec<(&'static Workload, Pass)> {
+    let of_this = |&&(file, act, text, ..): &&(&str, Act, &str, &str, Pass)| {
+        site.file == file && site.act == act && line.contains(text)
+    };
+    let named = |name: &str| WORKLOADS.iter().find(|workload| workload.name == name);
+    let noticed = NOTICED_BY.iter().filter(of_this);
+    let noticed = noticed.map(|&(.., name, pass)| (named(name).expect("a workload"), pass));
+    let (quick, slow) = WORKLOADS.split_at(QUICK_WORKLOADS);
+    let passes = [Pass::Sparse, Pass::Dense];
+    let rest = [quick, slow].into_iter().flat_map(|workloads| {
+        passes.into_iter().flat_map(move |pass| workloads.iter().map(move |one| (one, pass)))
+    });
+    // The first is over in no time, and notices most.
+    let first = [(&WORKLOADS[0], Pass::Sparse)].into_iter();
+    let all = first.chain(noticed).chain(rest);
+    all.filter(|(workload, _)| reached_by.contains(workload.name)).collect()
 }
 
 /// How it was noticed that `site` was left out, if it was.
-fn notice(site: Site, workloads: &[&Workload]) -> Option<String> {
-    // At first few states of few moments, since most are noticed anywhere.
-    for (one_in, states, kill_every) in [(5, 6, 5), (1, 24, 4)] {
-        for workload in workloads {
-            let (recovery_every, inner_states) = (kill_every + 2, 8);
-            let budget = Budget {
-                one_in,
-                states,
-                kill_every,
-                recovery_every,
-                inner_states,
-                ..Budget::default()
-            };
-            if let Err(violation) = (workload.run)(Defect::Without(vec![site]), budget).0 {
-                let what = violation.what.lines().next().unwrap_or_default().to_string();
-                return Some(format!("{}: {what}", workload.name));
-            }
-        }
-    }
-    None
+fn notice(site: Site, plan: &[(&Workload, Pass)]) -> Option<String> {
+    plan.iter().find_map(|(workload, pass)| {
+        let violation = (workload.run)(Defect::Without(vec![site]), pass.budget()).0.err()?;
+        let what = violation.what.lines().next().unwrap_or_default();
+        Some(format!("{}, {pass:?}: {what}", workload.name))
+    })
 }
 
 fn sources(of: &str) -> PathBuf {
@@ -275,31 +368,26 @@ fn every_store_write_back_and_fence_that_is_left_out_is_noticed() {
     let only: Option<usize> =
         std::env::var("DAXITE_MUTANT").ok().map(|number| number.parse().expect("a number"));
     let mutants: Vec<_> = reached.into_iter().enumerate().collect();
-    let (next, survivors) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                while let Some((number, (site, workloads))) =
-                    mutants.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    if only.is_some_and(|only| only != *number) {
-                        continue;
-                    }
-                    let started = Instant::now();
-                    let noticed = notice(*site, workloads);
-                    let (line, took) = (line_of(*site), started.elapsed().as_millis());
-                    match noticed {
-                        Some(how) => println!("{number} {site} `{line}`: {took} ms, {how}"),
-                        None => {
-                            println!("{number} {site} `{line}`: {took} ms, SURVIVED");
-                            survivors.lock().expect("no panic").push((*site, line));
-                        }
-                    }
-                }
-            });
+    let survivors = Mutex::new(Vec::new());
+    // A violation ends its run by a panic, which is told below, and by whoever expects none.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    on_all_cores(&mutants, |(number, (site, reached_by))| {
+        if only.is_some_and(|only| only != *number) {
+            return;
+        }
+        let (line, started) = (line_of(*site), Instant::now());
+        let noticed = notice(*site, &plan(*site, &line, reached_by));
+        let took = started.elapsed().as_millis();
+        match noticed {
+            Some(how) => println!("{number} {site} `{line}`: {took} ms, {how}"),
+            None => {
+                println!("{number} {site} `{line}`: {took} ms, SURVIVED");
+                survivors.lock().expect("no panic").push((*site, line));
+            }
         }
     });
+    std::panic::set_hook(told);
     let survivors = survivors.into_inner().expect("no panic");
     let is_listed = |(site, line): &&(Site, String)| {
         EQUIVALENT.iter().any(|(file, act, text, _)| {

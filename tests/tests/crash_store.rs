@@ -8,7 +8,10 @@
 //! the `DAXITE_CRASH_REPLAY` that opens just its state.
 
 use daxite::test_util::{Budget, Tally, Violation};
-use daxite_tests::crash::{Expected, Seeds, Shape, StoreWorkload, explore_seeds, store_test};
+use daxite_core::LogicalRange;
+use daxite_tests::crash::{
+    Expected, Seeds, Shape, StoreWorkload, earlier_store, explore_seeds, store_test,
+};
 
 fn short(seed: u64, budget: Budget) -> Result<Tally, Violation> {
     let test = store_test().budget(budget);
@@ -23,6 +26,19 @@ fn short(seed: u64, budget: Budget) -> Result<Tally, Violation> {
 fn short_records_survive_a_crash_anywhere() {
     let tally = explore_seeds("short records", Seeds::Random { seeds: 2, one_in: 1 }, short);
     assert!(tally.states > 3000 && tally.kills > 10 && tally.recoveries > 10, "{tally}");
+}
+
+#[test]
+fn a_store_made_over_an_earlier_one_shows_nothing_of_it_after_a_crash_anywhere() {
+    let earlier = earlier_store(4 << 20);
+    let tally = explore_seeds("over an earlier store", Seeds::Few(1), |seed, budget| {
+        let test = store_test().budget(budget).over(earlier.clone());
+        test.run(seed, Expected::default(), |database, journal| {
+            let mut workload = StoreWorkload::new(database, journal, Shape::SHORT, 0);
+            (0..10).for_each(|_| workload.anything());
+        })
+    });
+    assert!(tally.states > 500 && tally.kills > 2, "{tally}");
 }
 
 fn long(seed: u64, budget: Budget) -> Result<Tally, Violation> {
@@ -51,7 +67,11 @@ fn crowded(seed: u64, budget: Budget) -> Result<Tally, Violation> {
         let mut workload = StoreWorkload::new(database, journal, Shape::MANY, 0);
         journal.aside(|| {
             let ballast = database.pool().create_volume("ballast", BALLAST_BYTES).unwrap();
-            ballast.write(0, &vec![0xda; BALLAST_BYTES as usize]).unwrap();
+            let mut mapped = 0;
+            while mapped < BALLAST_BYTES {
+                let rest = LogicalRange::new(mapped, BALLAST_BYTES - mapped);
+                mapped += ballast.map_mut(rest).unwrap().len() as u64;
+            }
         });
         // The first time that something is compacted is far from the start.
         for _ in 0..20 {

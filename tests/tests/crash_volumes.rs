@@ -9,7 +9,8 @@
 use daxite_core::sim::{Budget, Explorer, Journal, Tally, Violation};
 use daxite_core::{HUGE, LogicalRange, PAGE, Pool, Volume};
 use daxite_tests::crash::{
-    Seeds, UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload, explore_seeds,
+    Seeds, UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload,
+    earlier_volumes, explore_seeds,
 };
 
 /// What the counters of the pool must say at the end.
@@ -31,6 +32,21 @@ fn explore(
             counted(pool);
         })
     })
+}
+
+#[test]
+fn a_pool_made_over_an_earlier_one_is_either_of_them_after_a_crash_anywhere() {
+    for pool_bytes in [4 << 20, 16 << 20] {
+        let earlier = earlier_volumes(pool_bytes);
+        let tally = explore_seeds("over an earlier pool", Seeds::Few(1), |seed, budget| {
+            let explorer = Explorer::new(Volumes, budget).over(earlier.clone());
+            explorer.run(seed, pool_bytes, VolumesExpected::default(), |pool, journal| {
+                let mut workload = VolumesWorkload::new(pool, journal);
+                (0..10).for_each(|_| workload.one_operation());
+            })
+        });
+        assert!(tally.states > 200 && tally.kills > 5, "{tally}");
+    }
 }
 
 /// What `act` does to a volume of pages with `holes`, with what the counters say of upgrades.

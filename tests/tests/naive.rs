@@ -41,17 +41,17 @@ fn a_naive_reader_finds_what_the_database_has() {
     for pool_bytes in [4 << 20, 64 << 20] {
         for seed in 1..4 {
             let database = worked_on(pool_bytes, seed, 800);
-            compare(&database.pool().image(), &database).unwrap();
+            compare(database.pool(), &database).unwrap();
             let pairs = contents(&database).unwrap();
             assert!(pairs.len() > 10, "hardly anything to compare");
             // As it is opened after a kill, and after a close.
             let image = database.pool().image();
             let again = Options::new().on_pool(Pool::from_image(&image, None).unwrap()).unwrap();
             assert!(contents(&again).unwrap() == pairs);
-            compare(&again.pool().image(), &again).unwrap();
+            compare(again.pool(), &again).unwrap();
             again.clone().close().unwrap();
             let closed = again.pool().image();
-            let reading = read(&closed).unwrap();
+            let reading = read(&closed[..]).unwrap();
             assert!(reading.contents == pairs);
             assert!(reading.owners.values().any(|owner| matches!(owner, Owner::Bytes(_))));
         }
@@ -63,7 +63,7 @@ fn a_naive_reader_notices_what_is_wrong() {
     let database = worked_on(4 << 20, 7, 300);
     let image = database.pool().image();
     let differs = |image: &[u8]| compare(image, &database).expect_err("what is wrong");
-    let reading = read(&image).unwrap();
+    let reading = read(&image[..]).unwrap();
     let of = |wanted: fn(&Owner) -> bool| {
         let mut pages = reading.owners.iter().filter(|(_, owner)| wanted(owner));
         *pages.next_back().expect("such a page").0 as usize * 4096

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 fn index() -> EntryIndex {
-    EntryIndex::new(Arc::default()).unwrap()
+    EntryIndex::new(Arc::default())
 }
 
 /// Sets the entry of a page as a fault would.

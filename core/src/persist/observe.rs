@@ -4,6 +4,12 @@ use crate::medium::Medium;
 use crate::sim::{Act, Observer, Site};
 use crate::units::{ByteRange, Offset};
 
+/// Whether this is memory that a state after a crash is opened on: nothing gets lost there, and all of
+/// it can be read.
+pub(crate) fn is_bench(medium: &Medium) -> bool {
+    medium.observer().is_some_and(|observer| observer.trial.is_some())
+}
+
 pub(super) fn before_read(medium: &Medium, range: ByteRange) {
     if let Some(Observer { recorder, trial: Some(trial) }) = medium.observer() {
         trial.before_read(medium, range, recorder.as_deref());

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::Observer;
 use super::recorder::Recorder;
-use super::shadow::{Floor, Ground, Left, OpenLines, WORDS};
+use super::shadow::{Floor, Ground, Left, OpenLines};
 use super::strategy::{Decision, Strategy};
 use crate::error::Result;
 use crate::medium::Medium;
@@ -44,8 +44,8 @@ impl Benches {
 /// Memory that holds the ground.
 pub(super) struct Bench {
     medium: Medium,
-    /// Settled lines of the ground that it has seen; `None` if it never saw it.
-    known: Option<usize>,
+    /// Settled lines of the ground that it has seen.
+    known: usize,
 }
 
 /// What a crash left.
@@ -66,21 +66,15 @@ impl Bench {
     /// A bench that holds `ground`.
     pub(super) fn of(ground: &Ground) -> Self {
         let medium = Medium::anonymous(ground.len_bytes()).expect("memory for a bench");
-        let mut bench = Self { medium, known: None };
+        let mut bench = Self { medium, known: 0 };
         bench.catch_up(ground);
         bench
     }
 
     fn catch_up(&mut self, ground: &Ground) {
-        let (settled, now) = ground.settled_since(self.known.unwrap_or(0));
-        if self.known.is_none() {
-            // New memory is zero.
-            let all = 0..ground.len_bytes() / LINE;
-            let differ = all.filter(|&line| ground.line(line) != [0; WORDS]);
-            differ.for_each(|line| load_line(&self.medium, line, &ground.line(line)));
-        }
+        let (settled, now) = ground.settled_since(self.known);
         settled.into_iter().for_each(|line| load_line(&self.medium, line, &ground.line(line)));
-        self.known = Some(now);
+        self.known = now;
     }
 
     /// Opens the pool in the state of `wreck` that `strategy` decides on, lends it to `act`, and puts

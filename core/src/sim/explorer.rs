@@ -162,6 +162,13 @@ pub struct Explorer<S> {
     budget: Budget,
     recorder: Arc<Recorder>,
     replay: Option<Replay>,
+    earlier: Option<Earlier>,
+}
+
+/// A pool that was there before.
+struct Earlier {
+    image: Vec<u8>,
+    uuid: [u8; 16],
 }
 
 impl<S: Subject> Explorer<S> {
@@ -169,12 +176,19 @@ impl<S: Subject> Explorer<S> {
     pub fn new(subject: S, budget: Budget) -> Self {
         let replay = std::env::var("DAXITE_CRASH_REPLAY").ok();
         let replay = replay.map(|text| Replay::parse(&text).expect("what a violation printed"));
-        Self { subject: Arc::new(subject), budget, recorder: Arc::default(), replay }
+        Self { subject: Arc::new(subject), budget, recorder: Arc::default(), replay, earlier: None }
     }
 
     /// Plants `defect`, which should be noticed.
     pub fn defect(self, defect: Defect) -> Self {
         Self { recorder: Arc::new(Recorder::with_defect(defect)), ..self }
+    }
+
+    /// Makes the pool over that in `image`, of the same length. A crash before the new one is there must
+    /// leave one of both, whole.
+    pub fn over(self, image: Vec<u8>) -> Self {
+        let uuid = Pool::from_image(&image, None).expect("a pool").info().uuid;
+        Self { earlier: Some(Earlier { image, uuid }), ..self }
     }
 
     /// Follows the run, and what comes after its crashes.
@@ -203,6 +217,7 @@ impl<S: Subject> Explorer<S> {
             seed,
             path: Vec::new(),
             replay: self.replay.as_ref().map(|replay| replay.steps.clone()),
+            earlier: self.earlier.as_ref().map(|earlier| earlier.uuid),
             moments: AtomicU64::new(0),
             last: Mutex::default(),
             totals: Arc::default(),
@@ -210,7 +225,14 @@ impl<S: Subject> Explorer<S> {
         let hook = Arc::clone(&run);
         self.recorder.on_fence(move |point| hook.look(point));
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let pool = Pool::recorded(pool_bytes, &self.recorder).expect("memory for a pool");
+            let pool = match &self.earlier {
+                None => Pool::recorded(pool_bytes, &self.recorder),
+                Some(Earlier { image, .. }) => {
+                    assert_eq!(image.len() as u64, pool_bytes, "a pool over one of another length");
+                    Pool::recorded_over(image, &self.recorder)
+                }
+            };
+            let pool = pool.expect("memory for a pool");
             run.ledger.created.store(true, Ordering::Relaxed);
             let journal = run.journal(&self.recorder);
             journal.end(|_| {});
@@ -315,6 +337,8 @@ struct Run<S: Subject> {
     path: Vec<Step>,
     /// What is to be seen again, from here on.
     replay: Option<Vec<Step>>,
+    /// The uuid of the pool over which it is made.
+    earlier: Option<[u8; 16]>,
     moments: AtomicU64,
     /// What had changed and was narrowed at the last moment.
     last: Mutex<Option<(u64, u64)>>,
@@ -419,6 +443,7 @@ impl<S: Subject> Run<S> {
             seed: self.seed,
             path,
             replay,
+            earlier: self.earlier,
             moments: AtomicU64::new(0),
             last: Mutex::default(),
             totals: Arc::clone(&self.totals),
@@ -461,18 +486,26 @@ impl<S: Subject> Run<S> {
         recovered.map_or(Ok(()), |recovered| self.subject.take_apart(recovered, expected))
     }
 
-    /// What was recovered; `None` if there was nothing yet.
+    /// What was recovered; `None` if it was not made yet.
     fn judge(
         &self,
         pool: Result<Pool>,
         expected: &S::Expected,
     ) -> std::result::Result<Option<S::Recovered>, String> {
+        let may_be_missing = !self.ledger.created.load(Ordering::Relaxed);
         let pool = match pool {
-            Err(Error::NotAPool { .. }) if !self.ledger.created.load(Ordering::Relaxed) => {
+            Err(Error::NotAPool { .. }) if may_be_missing && self.earlier.is_none() => {
+                return Ok(None);
+            }
+            Ok(pool) if may_be_missing && self.earlier == Some(pool.info().uuid) => {
+                pool.check();
                 return Ok(None);
             }
             pool => pool.map_err(|error| format!("the pool does not open: {error}"))?,
         };
+        if self.earlier == Some(pool.info().uuid) {
+            return Err("the earlier pool is back".to_string());
+        }
         let recovered = self.subject.recover(pool)?;
         self.subject.check(&recovered, expected)?;
         Ok(Some(recovered))

@@ -38,9 +38,11 @@ pub use site::{Act, Site};
 
 pub(crate) use bench::Trial;
 
+use shadow::Ground;
+
 use crate::error::Result;
 use crate::medium::Medium;
-use crate::persist::{load_image, peek_word};
+use crate::persist::{load_image, peek_bytes};
 use crate::pool::Pool;
 use crate::units::Offset;
 
@@ -73,8 +75,22 @@ impl Pool {
     /// # Errors
     /// As [`Pool::in_memory`].
     pub fn recorded(len_bytes: u64, recorder: &Arc<Recorder>) -> Result<Self> {
-        let mut medium = Medium::anonymous(len_bytes)?;
-        recorder.start(&medium);
+        recorder.start(Ground::zeros(len_bytes));
+        Self::recorded_on(Medium::anonymous(len_bytes)?, recorder)
+    }
+
+    /// As [`Pool::recorded`], in memory that holds `earlier`: a pool that is made over another one.
+    ///
+    /// # Errors
+    /// As [`Pool::in_memory`].
+    pub fn recorded_over(earlier: &[u8], recorder: &Arc<Recorder>) -> Result<Self> {
+        let medium = Medium::anonymous(earlier.len() as u64)?;
+        load_image(&medium, earlier);
+        recorder.start(Ground::of(earlier));
+        Self::recorded_on(medium, recorder)
+    }
+
+    fn recorded_on(mut medium: Medium, recorder: &Arc<Recorder>) -> Result<Self> {
         medium.observe(Observer { recorder: Some(Arc::clone(recorder)), trial: None });
         Self::initialize(medium)
     }
@@ -87,7 +103,7 @@ impl Pool {
         let mut medium = Medium::anonymous(image.len() as u64)?;
         load_image(&medium, image);
         if let Some(recorder) = recorder {
-            recorder.start(&medium);
+            recorder.start(Ground::of(image));
             medium.observe(Observer { recorder: Some(Arc::clone(recorder)), trial: None });
         }
         Self::load(medium)
@@ -95,8 +111,13 @@ impl Pool {
 
     /// All bytes of the pool as they stand, without a look at them that an explorer would notice.
     pub fn image(&self) -> Vec<u8> {
-        let medium = self.medium();
-        let words = (0..medium.len_bytes() / 8).map(|word| peek_word(medium, Offset(word * 8)));
-        words.flat_map(u64::to_le_bytes).collect()
+        let mut image = vec![0; self.medium().len_bytes() as usize];
+        self.peek(0, &mut image);
+        image
+    }
+
+    /// A part of [`Pool::image`]: the bytes from `start` on.
+    pub fn peek(&self, start: u64, to: &mut [u8]) {
+        peek_bytes(self.medium(), Offset(start), to);
     }
 }

@@ -123,9 +123,9 @@ impl Recorder {
         &self.benches
     }
 
-    /// Takes what the medium holds now as certain.
-    pub(super) fn start(&self, medium: &Medium) {
-        let floor = Floor { ground: Arc::new(Ground::of(medium)), over: None };
+    /// Takes `ground`, which is what the medium holds, as certain.
+    pub(super) fn start(&self, ground: Ground) {
+        let floor = Floor { ground: Arc::new(ground), over: None };
         *self.shadow.lock() = Some(Shadow::new(floor, Arc::default()));
     }
 

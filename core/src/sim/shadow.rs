@@ -1,47 +1,83 @@
 //! What is on the medium, as far as that is certain, and what may be.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::medium::Medium;
 use crate::persist::peek_word;
 use crate::primitives::thread_number;
-use crate::units::{LINE, Offset};
+use crate::units::{LINE, Offset, PAGE};
 
 /// Words in a line.
 pub(super) const WORDS: usize = (LINE / 8) as usize;
 
 pub(super) type Line = [u64; WORDS];
 
-/// The floor of a whole run, and in which order its lines became what they are: whoever keeps a copy
-/// brings it up to date by that.
+/// Words in a page.
+const PAGE_WORDS: usize = (PAGE / 8) as usize;
+
+/// The floor of a whole run, and in which order its lines became what they are, from zeros on: whoever
+/// keeps a copy brings it up to date by that.
 pub(super) struct Ground {
-    words: Box<[AtomicU64]>,
+    /// Pages that were never set are zero.
+    pages: Box<[OnceLock<Box<[AtomicU64; PAGE_WORDS]>>]>,
     settled: Mutex<Vec<u64>>,
 }
 
 impl Ground {
-    pub(super) fn of(medium: &Medium) -> Self {
-        let words = (0..medium.len_bytes() / 8).map(|word| peek_word(medium, Offset(word * 8)));
-        Self { words: words.map(AtomicU64::new).collect(), settled: Mutex::default() }
+    pub(super) fn zeros(len_bytes: u64) -> Self {
+        let pages = (0..len_bytes / PAGE).map(|_| OnceLock::new()).collect();
+        Self { pages, settled: Mutex::default() }
+    }
+
+    pub(super) fn of(image: &[u8]) -> Self {
+        let ground = Self::zeros(image.len() as u64);
+        for (line, bytes) in (0..).zip(image.chunks_exact(LINE as usize)) {
+            ground.set_unless_zero(line, &bytemuck::pod_read_unaligned(bytes));
+        }
+        ground
+    }
+
+    /// One of its own that stays as this one is now.
+    fn copy(&self) -> Self {
+        let copy = Self::zeros(self.len_bytes());
+        for (page, _) in (0..).zip(&self.pages).filter(|(_, page)| page.get().is_some()) {
+            let lines = page * PAGE / LINE..(page + 1) * PAGE / LINE;
+            lines.for_each(|line| copy.set_unless_zero(line, &self.line(line)));
+        }
+        copy
     }
 
     pub(super) fn len_bytes(&self) -> u64 {
-        self.words.len() as u64 * 8
+        self.pages.len() as u64 * PAGE
     }
 
     pub(super) fn line(&self, line: u64) -> Line {
-        let words = &self.words[line as usize * WORDS..][..WORDS];
-        std::array::from_fn(|index| words[index].load(Ordering::Relaxed))
+        let (page, first) = place_of(line);
+        match self.pages[page].get() {
+            Some(words) => {
+                std::array::from_fn(|index| words[first + index].load(Ordering::Relaxed))
+            }
+            None => [0; WORDS],
+        }
     }
 
     fn set(&self, line: u64, to: &Line) {
-        let words = &self.words[line as usize * WORDS..][..WORDS];
+        let (page, first) = place_of(line);
+        let zeros = || Box::new([const { AtomicU64::new(0) }; PAGE_WORDS]);
+        let words = &self.pages[page].get_or_init(zeros)[first..][..WORDS];
         words.iter().zip(to).for_each(|(word, &to)| word.store(to, Ordering::Relaxed));
         self.settled.lock().push(line);
+    }
+
+    fn set_unless_zero(&self, line: u64, to: &Line) {
+        if *to != [0; WORDS] {
+            self.set(line, to);
+        }
     }
 
     /// The lines that were set since there were `known` of them, and how many there are now.
@@ -51,20 +87,45 @@ impl Ground {
     }
 }
 
+/// Something for each of many lines.
+pub(super) type LineMap<T> = HashMap<u64, T, BuildHasherDefault<LineHasher>>;
+
+/// Hashes the number of a line, which nobody chose to do harm.
+#[derive(Default)]
+pub(super) struct LineHasher(u64);
+
+impl Hasher for LineHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("lines have numbers")
+    }
+
+    fn write_u64(&mut self, line: u64) {
+        let product = line.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The page of a line, and its first word there.
+fn place_of(line: u64) -> (usize, usize) {
+    ((line * LINE / PAGE) as usize, (line * LINE % PAGE / 8) as usize)
+}
+
 /// What is certainly on the medium.
 #[derive(Clone)]
 pub(super) struct Floor {
     pub ground: Arc<Ground>,
     /// Lines that are not as in the ground, in a run after a crash.
-    pub over: Option<HashMap<u64, Line>>,
+    pub over: Option<LineMap<Line>>,
 }
 
 impl Floor {
     /// One on a ground of its own, that stays as this one is now.
     pub(super) fn copy(&self) -> Self {
-        let words = self.ground.words.iter().map(|word| word.load(Ordering::Relaxed));
-        let words = words.map(AtomicU64::new).collect();
-        let ground = Arc::new(Ground { words, settled: Mutex::default() });
+        let ground = Arc::new(self.ground.copy());
         Self { ground, over: Some(self.over.clone().unwrap_or_default()) }
     }
 
@@ -168,7 +229,7 @@ pub(super) struct Shadow {
     /// Only lines with at least one store.
     pub open: Arc<OpenLines>,
     /// How many stores of a line a thread, by its number, has flushed but not fenced.
-    flushed: HashMap<usize, HashMap<u64, usize>>,
+    flushed: HashMap<usize, LineMap<usize>>,
     pub fences: u64,
     /// Counts what changes the set of possible states.
     pub changes: u64,

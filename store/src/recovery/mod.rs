@@ -98,8 +98,9 @@ impl Slot {
 /// [`Error::Io`](crate::Error::Io).
 pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Recovered> {
     let started = Instant::now();
-    let numbers = slots(volume)?;
-    let slots = in_parallel(numbers.iter().copied().collect(), |no| look(volume, seed, no))?;
+    let MappedSlots { numbers, len_bytes } = slots(volume)?;
+    let all = numbers.iter().copied().collect();
+    let slots = in_parallel(all, len_bytes, |no| look(volume, seed, no))?;
     let mut seen = Seen::new(&pool.info());
     for slot in slots.iter().flatten() {
         seen.take_in(slot)?;
@@ -111,12 +112,8 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     let kept: Vec<Slot> = slots.into_iter().flatten().filter(Slot::holds_a_segment).collect();
     report.discarded = (numbers.len() - kept.len()) as u64;
     let (segments, seals): (Vec<_>, Vec<_>) =
-        in_parallel(kept, |slot| adopt(seed, slot, clock))?.into_iter().unzip();
-    let table = SegmentTable::new().map_err(|source| Error::Io {
-        op: "reserve address space for",
-        path: pool.info().path,
-        source,
-    })?;
+        in_parallel(kept, len_bytes, |slot| adopt(seed, slot, clock))?.into_iter().unzip();
+    let table = SegmentTable::new();
     segments.iter().for_each(|segment| table.insert(Arc::clone(segment)));
     let replayed = replay::replay(&segments, &table)?;
     report.live = replayed.live;
@@ -150,8 +147,9 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
 /// [`Error::Io`](crate::Error::Io).
 pub(crate) fn flaws(pool: &Pool, volume: &Volume) -> Result<Vec<LogFinding>> {
     let seed = PoolSeed::new(&pool.info().uuid);
-    let numbers = slots(volume)?.into_iter().collect();
-    let looked_at = in_parallel(numbers, |no| match look(volume, seed, no) {
+    let MappedSlots { numbers, len_bytes } = slots(volume)?;
+    let all = numbers.into_iter().collect();
+    let looked_at = in_parallel(all, len_bytes, |no| match look(volume, seed, no) {
         Ok(slot) => Ok(Ok(slot)),
         Err(error) => LogFinding::of(Severity::Damage, error).map(Err),
     })?;
@@ -180,10 +178,20 @@ pub(crate) fn log_digest(births: impl IntoIterator<Item = Birth>) -> u64 {
     xxh3_64(bytemuck::cast_slice(&births)).max(1)
 }
 
-/// The numbers of all slots with an extent, in order.
-fn slots(volume: &Volume) -> Result<BTreeSet<SegmentNo>> {
+/// The slots with an extent.
+struct MappedSlots {
+    numbers: BTreeSet<SegmentNo>,
+    /// What is mapped of all of them.
+    len_bytes: u64,
+}
+
+fn slots(volume: &Volume) -> Result<MappedSlots> {
     let extents = volume.extents(LogicalRange::new(0, volume.len_bytes()))?;
-    Ok(extents.iter().map(|extent| SegmentNo((extent.logical.start / HUGE) as u32)).collect())
+    let number = |start: u64| SegmentNo((start / HUGE) as u32);
+    Ok(MappedSlots {
+        numbers: extents.iter().map(|extent| number(extent.logical.start)).collect(),
+        len_bytes: extents.iter().map(|extent| extent.logical.len_bytes).sum(),
+    })
 }
 
 /// Maps slot `no` and examines what is there. `None` if the head of the slot is a hole.
@@ -306,18 +314,20 @@ fn adopt(seed: PoolSeed, slot: Slot, now: Birth) -> Result<(Arc<Segment>, Option
     Ok((Arc::new(segment), unsealed))
 }
 
-/// So few items are done before other threads have begun.
-const ITEMS_ALONE: usize = 4;
+/// So few bytes are read before other threads have begun: a fraction of a millisecond.
+const ALONE_BYTES: u64 = HUGE;
 
-/// Applies `act` to all items, on all cores; a model has one. Answers in the order of the items.
+/// Applies `act` to all items, which together are `len_bytes` long, on all cores; a model has one.
+/// Answers in the order of the items.
 ///
 /// # Errors
 /// The first in the order of the items.
 fn in_parallel<T: Send, R: Send>(
     items: Vec<T>,
+    len_bytes: u64,
     act: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    if items.len() <= ITEMS_ALONE {
+    if len_bytes <= ALONE_BYTES || items.is_empty() {
         return items.into_iter().map(act).collect();
     }
     let helpers = cores().min(items.len()) - 1;

@@ -79,7 +79,8 @@ pub(super) fn replay(segments: &[Arc<Segment>], table: &SegmentTable) -> Result<
         .chunks(segments.len().div_ceil(8).max(1))
         .map(|share| share.iter().map(|segment| &**segment).collect())
         .collect();
-    let shares = in_parallel(shares, |share| Ok(entries(&share)))?;
+    let len_bytes = segments.iter().map(|segment| segment.extent().len_bytes()).sum();
+    let shares = in_parallel(shares, len_bytes, |share| Ok(entries(&share)))?;
     let mut ids = CATALOG;
     let mut merged: Vec<Entry<'_>> = Vec::new();
     let mut tombstones = Vec::new();

@@ -9,9 +9,10 @@ use daxite_core::sim::{Budget, Tally, Violation};
 
 use crate::number;
 
-pub use store::{Expected, Shape, StoreWorkload, store_test};
+pub use store::{Expected, Shape, StoreWorkload, earlier_store, store_test};
 pub use volumes::{
     SLOTS, UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload,
+    earlier_volumes,
 };
 
 /// What may be found: what was acknowledged, or what the operation under way leads to.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use daxite::Database;
 use daxite::test_util::{CrashTest, Journal};
+use daxite::{Database, Options};
+use daxite_core::Pool;
 
 use super::Known;
 use crate::{Contents, Random, check_space, contents, naive};
@@ -45,7 +46,7 @@ pub fn store_test() -> CrashTest<Expected> {
         if states.fetch_add(1, Ordering::Relaxed).is_multiple_of(STRUCTURE_EVERY) {
             database.pool().check();
             check_space(database.pool());
-            naive::compare(&database.pool().image(), database)?;
+            naive::compare(database.pool(), database)?;
         }
         Ok(())
     })
@@ -60,6 +61,17 @@ pub fn store_test() -> CrashTest<Expected> {
         workload.remove("two", 4);
         workload.batch();
     })
+}
+
+/// The image of a store with the keys that operations use, and other values.
+pub fn earlier_store(pool_bytes: u64) -> Vec<u8> {
+    let pool = Pool::in_memory(pool_bytes).unwrap();
+    let database = Options::new().lanes(2).on_pool(pool).unwrap();
+    for name in ["one", "two"] {
+        let keyspace = database.keyspace(name).unwrap();
+        (0..Shape::SHORT.keys).for_each(|key| keyspace.insert(name_of(key), [0xee; 90]).unwrap());
+    }
+    database.pool().image()
 }
 
 /// What is written.

@@ -61,12 +61,15 @@ impl Subject for Volumes {
             let volume = pool.volume(&info.name).expect("an open pool").expect("a volume");
             let end = volume.len_bytes();
             volume.set_len(VOLUME_BYTES_MAX).map_err(|error| error.to_string())?;
-            for page in mapped_pages(&volume) {
-                let bytes = page_of(&volume, page);
+            let mut not_zero = None;
+            each_mapped_page(&volume, |page, bytes| {
                 let behind = end.saturating_sub(page * PAGE).min(PAGE) as usize;
-                if bytes[behind..].iter().any(|&byte| byte != 0) {
-                    return Err(format!("page {page} of {} is not zero behind {end}", info.name));
+                if not_zero.is_none() && bytes[behind..].iter().any(|&byte| byte != 0) {
+                    not_zero = Some(page);
                 }
+            });
+            if let Some(page) = not_zero {
+                return Err(format!("page {page} of {} is not zero behind {end}", info.name));
             }
         }
         remove_everything(&pool)
@@ -77,11 +80,7 @@ impl Subject for Volumes {
         for info in pool.volumes().expect("volumes that were just read") {
             let volume = pool.volume(&info.name).expect("an open pool").expect("a volume");
             let mut model = Model::new(volume.len_bytes());
-            for page in mapped_pages(&volume) {
-                let start = page * PAGE;
-                let bytes = page_of(&volume, page);
-                model.write(start, &bytes);
-            }
+            each_mapped_page(&volume, |page, bytes| model.write(page * PAGE, bytes));
             // What is shown of a volume is certain once it is synced.
             volume.sync(all(&volume)).expect("memory does not fail");
             shown.insert(info.name, model);
@@ -117,6 +116,18 @@ impl Subject for Volumes {
     }
 }
 
+/// The image of a pool with volumes of the names that operations use, and other bytes in them.
+pub fn earlier_volumes(pool_bytes: u64) -> Vec<u8> {
+    let pool = Pool::in_memory(pool_bytes).unwrap();
+    for name in ["v", "a", "b"] {
+        let volume = pool.create_volume(name, VOLUME_BYTES_MAX).unwrap();
+        for page in 0..40 {
+            volume.write(page * PAGE, &[0xee; PAGE as usize]).unwrap();
+        }
+    }
+    pool.image()
+}
+
 fn remove_everything(pool: &Pool) -> Result<(), String> {
     for info in pool.volumes().map_err(|error| error.to_string())? {
         assert!(pool.remove_volume(&info.name).map_err(|error| error.to_string())?);
@@ -143,21 +154,20 @@ fn named_but_free(alive: &Pool, state: &Pool) -> Option<String> {
     Some(format!("{} pages of huge page {given} are free, not {}", alive[given], state[given]))
 }
 
-/// The numbers of the pages that have an extent.
-fn mapped_pages(volume: &Volume) -> BTreeSet<u64> {
-    let extents = volume.extents(all(volume)).expect("words that verify");
-    let pages = extents.into_iter().flat_map(|extent| {
-        let first = extent.logical.start / PAGE;
-        first..(extent.logical.start + extent.logical.len_bytes).div_ceil(PAGE)
-    });
-    // A huge page may reach past the end.
-    pages.filter(|page| page * PAGE < volume.len_bytes()).collect()
-}
-
-fn page_of(volume: &Volume, page: u64) -> Vec<u8> {
-    let mut bytes = vec![0; PAGE.min(volume.len_bytes() - page * PAGE) as usize];
-    volume.read(page * PAGE, &mut bytes).expect("bytes that are mapped");
-    bytes
+/// Calls `look` with each page that has an extent, in order, and its bytes before the end.
+fn each_mapped_page(volume: &Volume, mut look: impl FnMut(u64, &[u8])) {
+    for extent in volume.extents(all(volume)).expect("words that verify") {
+        let mut at = extent.logical.start;
+        // A huge page may reach past the end.
+        let end = (at + extent.logical.len_bytes).min(volume.len_bytes());
+        while at < end {
+            let guard = volume.map(range(at, end - at)).expect("bytes that are mapped");
+            for bytes in guard.chunks(PAGE as usize) {
+                look(at / PAGE, bytes);
+                at += bytes.len() as u64;
+            }
+        }
+    }
 }
 
 fn compare(pool: &Pool, expected: &VolumesExpected) -> Result<(), String> {
@@ -193,34 +203,39 @@ fn compare_volume(volume: &Volume, either: [&Model; 2]) -> Result<(), String> {
     if !either.iter().any(|model| model.len_bytes() == len_bytes) {
         return Err(format!("it is {len_bytes:#x} bytes long"));
     }
-    let mapped = mapped_pages(volume);
+    let mut wrong = None;
+    let mut mapped = Vec::new();
+    each_mapped_page(volume, |page, bytes| {
+        mapped.push(page);
+        wrong = wrong.take().or_else(|| first_wrong(page, bytes, either));
+    });
     let of_models = either.iter().flat_map(|model| model.written_pages());
-    let pages: BTreeSet<u64> = mapped.iter().copied().chain(of_models).collect();
-    for page in pages.into_iter().filter(|page| page * PAGE < len_bytes) {
-        let inside = PAGE.min(len_bytes - page * PAGE);
-        let bytes = match mapped.contains(&page) {
-            true => page_of(volume, page),
-            false => vec![0; inside as usize],
-        };
-        let allowed = either.map(|model| model.read(range(page * PAGE, inside)));
-        if allowed.contains(&bytes) {
-            continue;
-        }
-        let is_wrong = |&at: &usize| allowed.iter().all(|allowed| allowed[at] != bytes[at]);
-        if let Some(at) = (0..bytes.len()).find(is_wrong) {
-            let allowed = allowed.map(|allowed| allowed[at]);
-            return Err(format!("page {page} byte {at:#x} is {}, not {allowed:?}", bytes[at]));
-        }
+    let holes = of_models
+        .filter(|page| page * PAGE < len_bytes && mapped.binary_search(page).is_err())
+        .map(|page| (page, PAGE.min(len_bytes - page * PAGE)));
+    let zeros = [0; PAGE as usize];
+    let mut in_holes =
+        holes.filter_map(|(page, inside)| first_wrong(page, &zeros[..inside as usize], either));
+    wrong.or_else(|| in_holes.next()).map_or(Ok(()), Err)
+}
+
+/// The first byte of `page` that neither of both has.
+fn first_wrong(page: u64, bytes: &[u8], either: [&Model; 2]) -> Option<String> {
+    if either.iter().any(|model| model.begins_with(page, bytes)) {
+        return None;
     }
-    Ok(())
+    let allowed = either.map(|model| model.read(range(page * PAGE, bytes.len() as u64)));
+    let is_wrong = |&at: &usize| allowed.iter().all(|allowed| allowed[at] != bytes[at]);
+    let at = (0..bytes.len()).find(is_wrong)?;
+    let allowed = allowed.map(|allowed| allowed[at]);
+    Some(format!("page {page} byte {at:#x} is {}, not {allowed:?}", bytes[at]))
 }
 
 /// A page is as one of both has it, not a mix.
 fn is_one_of(volume: &Volume, page: u64, either: [&Model; 2]) -> Result<(), String> {
-    let bytes = page_of(volume, page);
-    let this = range(page * PAGE, bytes.len() as u64);
-    let is_this = |model: &&Model| model.read(this) == bytes;
-    let is_whole = either.iter().any(is_this);
+    let mut bytes = vec![0; PAGE.min(volume.len_bytes() - page * PAGE) as usize];
+    volume.read(page * PAGE, &mut bytes).expect("bytes that can be read");
+    let is_whole = either.iter().any(|model| model.begins_with(page, &bytes));
     is_whole.then_some(()).ok_or_else(|| format!("page {page} of {} is torn", volume.name()))
 }
 
