@@ -45,7 +45,12 @@ pub(crate) enum Command {
     /// Look for damage, and name all of it
     Check(PoolArg),
     /// Read all of the log, and name what is lost
-    Scrub(PoolArg),
+    Scrub {
+        #[command(flatten)]
+        pool: PoolArg,
+        #[command(flatten)]
+        scrub: ScrubArgs,
+    },
     /// Draw a pool and its volumes, one cell per 2 MiB
     Map {
         #[command(flatten)]
@@ -135,6 +140,13 @@ pub(crate) struct CreateArgs {
     /// Refuse a medium that is not persistent memory
     #[arg(long)]
     pub(crate) require_dax: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ScrubArgs {
+    /// Let pages be used again that are listed as bad and can be read again
+    #[arg(long)]
+    pub(crate) forget_healed: bool,
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use bytemuck::Zeroable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::bad_pages;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
@@ -225,8 +226,8 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
         .any(|&offset| !matches!(read_copy(medium, Offset(offset)), Copy::Foreign))
 }
 
-/// Writes the first superblock of a pool. What was there is forgotten first, and the magic comes
-/// last, so that a crash in between leaves something that is no pool.
+/// Writes the first superblock of a pool, and its list of bad pages. What was there is forgotten first,
+/// and the magic comes last, so that a crash in between leaves something that is no pool.
 ///
 /// The caller owns the whole medium.
 ///
@@ -235,6 +236,7 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
 pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
     let [first, second] = copies().map(|copy| store_zero_lines(medium, copy));
     fence(medium, [first?, second?])?;
+    bad_pages::create(medium, superblock.seed())?;
     superblock.sequence += 1;
     *superblock = superblock.sealed();
     let offset = Offset(SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize]);
@@ -368,6 +370,7 @@ mod tests {
     fn open_with(change: impl FnOnce(&mut Superblock)) -> Result<Pool> {
         let medium = Medium::anonymous(4 * HUGE)?;
         let mut superblock = Superblock::new([7; 16], medium.len_bytes(), 0);
+        bad_pages::create(&medium, superblock.seed())?;
         change(&mut superblock);
         superblock.sequence = superblock.sequence.wrapping_sub(2);
         for _ in 0..2 {
@@ -434,6 +437,6 @@ mod tests {
     fn the_last_volume_id_is_never_given() {
         let pool = open_with(|last| (last.sequence, last.next_volume_id) = (8, u32::MAX)).unwrap();
         assert!(matches!(pool.create_volume("v", 1), Err(Error::InvalidArgument(_))));
-        assert_eq!(pool.space().mapped_pages, 2);
+        assert_eq!(pool.space().mapped_pages, 4);
     }
 }

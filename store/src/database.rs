@@ -218,8 +218,9 @@ impl Database {
         self.store.reclaim()
     }
 
-    /// Reads all of the log and verifies it, in search of what went bad since it was opened. Nothing
-    /// on the medium is changed, and reads and writes go on meanwhile.
+    /// Reads all of the log and verifies it, in search of what went bad since it was opened, and asks
+    /// pages that are listed as bad whether they can be read again. Nothing on the medium is changed but
+    /// the list of bad pages, and reads and writes go on meanwhile.
     ///
     /// Bad pages that the kernel knows of are found without a signal. One that it does not know of ends the
     /// process, unless media errors are handled ([`install_sigbus_handler`](crate::install_sigbus_handler)).
