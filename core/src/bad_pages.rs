@@ -367,3 +367,149 @@ fn read_copy(medium: &Medium, index: usize, seed: u64, pool_pages: u64) -> Copy 
         false => Copy::Damaged,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Pool;
+    use crate::units::HUGE;
+
+    const SEED: u64 = 7;
+    const PAGES: u64 = 2 * HUGE / PAGE;
+
+    type Change = fn(&mut BadPagesCopy);
+
+    /// A medium with a list of `pages`, written as generations 3 and 4.
+    fn listed(pages: &[u64]) -> Medium {
+        let medium = Medium::anonymous(2 * HUGE).unwrap();
+        create(&medium, SEED).unwrap();
+        let pages = pages.iter().copied().map(PageNo).collect();
+        Written { generation: 2, is_twofold: true }.write(&medium, SEED, &pages).unwrap();
+        medium
+    }
+
+    fn put(medium: &Medium, index: usize, list: &BadPagesCopy) {
+        let place = copies()[index].start;
+        let [_] =
+            fence(medium, [store_lines(medium, place, bytemuck::bytes_of(list)).unwrap()]).unwrap();
+    }
+
+    fn found(medium: &Medium) -> Vec<u64> {
+        read(medium, SEED, PAGES).unwrap().pages.into_iter().map(|page| page.0).collect()
+    }
+
+    #[test]
+    fn either_copy_says_all_of_it() {
+        for index in [0, 1] {
+            let medium = listed(&[5, 900]);
+            put(&medium, index, &BadPagesCopy::zeroed());
+            assert_eq!(found(&medium), [5, 900]);
+            assert!(!read(&medium, SEED, PAGES).unwrap().is_twofold);
+            let flawed = flawed_copies(&medium, SEED, PAGES);
+            assert_eq!(flawed, [(copies()[index].start, "its checksum does not match")]);
+            put(&medium, 1 - index, &BadPagesCopy::zeroed());
+            assert!(matches!(read(&medium, SEED, PAGES), Err(Error::Corrupt { .. })));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_left_behind_is_named() {
+        let medium = listed(&[5]);
+        let mut written = Written { generation: 4, is_twofold: true };
+        written.write_next(&medium, SEED, &BTreeSet::from([PageNo(5), PageNo(6)])).unwrap();
+        // As a crash leaves it.
+        assert_eq!(found(&medium), [5, 6]);
+        assert_eq!(flawed_copies(&medium, SEED, PAGES), []);
+        assert!(!read(&medium, SEED, PAGES).unwrap().is_twofold);
+        let older = BadPagesCopy::new(2, &BTreeSet::new()).sealed(SEED);
+        put(&medium, 0, &older);
+        let what = "it is older than an update could leave it";
+        assert_eq!(flawed_copies(&medium, SEED, PAGES), [(copies()[0].start, what)]);
+    }
+
+    #[test]
+    fn a_list_that_no_pool_could_have_written_is_damage_whatever_its_checksum() {
+        let changes: [(&str, Change); 10] = [
+            ("magic", |bad| bad.magic[0] ^= 1),
+            ("place", |bad| bad.generation += 1),
+            ("generation", |bad| bad.generation = u64::MAX - 1),
+            ("count", |bad| bad.count = u64::MAX),
+            ("short count", |bad| bad.count = 1),
+            ("long count", |bad| bad.count = 3),
+            ("reserved", |bad| bad.reserved[31] = 1),
+            ("order", |bad| bad.pages.swap(0, 1)),
+            ("twice", |bad| bad.pages[1] = 5),
+            ("outside", |bad| bad.pages[1] = PAGES),
+        ];
+        for (what, change) in changes {
+            let medium = listed(&[5, 900]);
+            let mut list = BadPagesCopy::new(6, &BTreeSet::from([PageNo(5), PageNo(901)]));
+            put(&medium, 0, &list.sealed(SEED));
+            assert_eq!(found(&medium), [5, 901], "without the change: {what}");
+            change(&mut list);
+            put(&medium, 0, &list.sealed(SEED));
+            assert_eq!(found(&medium), [5, 900], "{what}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_another_pool_does_not_count() {
+        let medium = listed(&[5]);
+        assert!(matches!(read(&medium, SEED + 1, PAGES), Err(Error::Corrupt { .. })));
+    }
+
+    #[test]
+    fn what_finds_no_place_is_kept_away_and_counted() {
+        let pool = Pool::in_memory(4 * HUGE).unwrap();
+        let page = |nth: u64| Offset((2 * PAGES_LISTED + nth) * PAGE);
+        const PAGES_LISTED: u64 = BAD_PAGES_MAX as u64;
+        (0..PAGES_LISTED + 2).for_each(|nth| pool.meet_bad_page(page(nth)));
+        let pages = pool.bad_pages();
+        assert_eq!(pages.listed.len(), BadPages::LISTED_MAX);
+        assert_eq!(pages.unlisted, [page(PAGES_LISTED), page(PAGES_LISTED + 1)]);
+        assert_eq!(pool.space().bad_pages, PAGES_LISTED + 2);
+        // Memory is never bad, so all of them can be forgotten.
+        assert_eq!(pool.healed_pages().unwrap().len(), BadPages::LISTED_MAX);
+        for nth in 0..PAGES_LISTED + 2 {
+            assert!(pool.forget_bad_page(page(nth)).unwrap());
+            assert!(!pool.forget_bad_page(page(nth)).unwrap());
+        }
+        assert_eq!((pool.bad_pages(), pool.space().bad_pages), (BadPages::default(), 0));
+        assert!(matches!(pool.forget_bad_page(Offset(1)), Err(Error::InvalidArgument(_))));
+        pool.check();
+    }
+
+    #[test]
+    fn a_page_is_listed_once_and_stays_with_its_owner() {
+        let pool = Pool::in_memory(4 * HUGE).unwrap();
+        let volume = pool.create_volume("v", HUGE).unwrap();
+        volume.write(0, &[1]).unwrap();
+        let page = volume.extents(crate::units::LogicalRange::new(0, 1)).unwrap()[0].physical;
+        (0..3).for_each(|_| pool.meet_bad_page(Offset(page.0 + 77)));
+        assert_eq!((pool.bad_pages().listed, pool.space().bad_pages), (vec![page], 0));
+        drop(volume);
+        pool.remove_volume("v").unwrap();
+        assert_eq!(pool.space().bad_pages, 1);
+        assert_eq!(pool.space().free_huge_pages, 1, "of four, two have superblocks");
+        pool.check();
+    }
+
+    #[test]
+    fn an_opening_completes_what_a_crash_interrupted_with_its_first_change() {
+        let pool = Pool::in_memory(2 * HUGE).unwrap();
+        pool.meet_bad_page(Offset(9 * PAGE));
+        let mut image = pool.image();
+        let at = BAD_PAGES_OFFSETS[0] as usize;
+        image[at + 100] ^= 1;
+        let pool = Pool::from_image(&image, None).unwrap();
+        assert_eq!(pool.bad_pages().listed, [Offset(9 * PAGE)]);
+        assert!(pool.image()[at..][..PAGE as usize] == image[at..][..PAGE as usize], "unchanged");
+        pool.create_volume("v", 1).unwrap();
+        let image = pool.image();
+        let copies =
+            BAD_PAGES_OFFSETS.map(|start| &image[start as usize + 24..][..PAGE as usize - 24]);
+        assert!(copies[0] == copies[1]);
+        let pool = Pool::from_image(&image, None).unwrap();
+        assert_eq!((pool.bad_pages().listed.len(), pool.space().bad_pages), (1, 1));
+    }
+}
