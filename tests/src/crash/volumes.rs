@@ -296,13 +296,17 @@ impl<'a> VolumesWorkload<'a> {
 
     /// An access meets a media error in `page`.
     pub fn meet_bad_page(&self, page: Offset) {
-        let insert = |pages: &mut BTreeSet<Offset>| drop(pages.insert(page));
+        let insert = |pages: &mut BTreeSet<Offset>| {
+            pages.insert(page);
+        };
         self.change_bad_pages(insert, || self.pool.meet_bad_page(page));
     }
 
     /// A page that is listed as bad is called good.
     pub fn forget_bad_page(&self, page: Offset) {
-        let remove = |pages: &mut BTreeSet<Offset>| drop(pages.remove(&page));
+        let remove = |pages: &mut BTreeSet<Offset>| {
+            pages.remove(&page);
+        };
         self.change_bad_pages(remove, || assert!(self.pool.forget_bad_page(page).unwrap()));
     }
 
