@@ -20,7 +20,7 @@ use crate::fault::Request;
 use crate::guard::{Faulted, Pinned};
 use crate::medium::Mode;
 use crate::persist::{
-    Durable, Flushed, Writer, before_read, fence, flush_range, store_lines, touch,
+    Durable, Flushed, Writer, before_read, fence, flush_range, prefetch, store_lines, touch,
 };
 use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset, PAGE, PageNo};
 use crate::volume::VolumeShared;
@@ -126,6 +126,15 @@ impl Extent {
     #[inline]
     pub fn touch(&self, start: u64, len_bytes: u64) -> Result<()> {
         touch(&self.pinned.volume.pool.medium, self.part(start, len_bytes))
+    }
+
+    /// Asks for the line at `start` to be brought near, since it will be read.
+    ///
+    /// Panics past the end of the extent.
+    #[inline]
+    pub fn prefetch(&self, start: u64) {
+        let part = self.part(start, 1);
+        prefetch(self.pinned.volume.pool.medium.address(part.start));
     }
 
     /// An [`Error::MediaError`] for each page that holds any of `len_bytes` bytes from `start` on and

@@ -61,6 +61,7 @@ mod epoch;
 mod index;
 mod set_once;
 mod wait;
+mod words;
 
 mod examine;
 mod extent;
@@ -109,3 +110,4 @@ pub use units::{
 };
 pub use upgrade::UpgradeReport;
 pub use volume::{ExtentInfo, Volume};
+pub use words::Words;

@@ -108,7 +108,7 @@ impl Store {
                 Verdict::Write(answer) => answer,
                 Verdict::Leave(answer) => return Ok((answer, held.clock())),
             };
-            let kept = without_idle(ops);
+            let kept = self.without_idle(ops)?;
             let ops = kept.as_deref().unwrap_or(ops);
             if ops.is_empty() {
                 return Ok((answer, held.clock()));
@@ -135,6 +135,21 @@ impl Store {
         }
     }
 
+    /// `ops` without the removals of absent keys, if there are such: a tombstone that hides nothing
+    /// would be dead weight. The caller holds the stripes.
+    fn without_idle<'a>(&self, ops: &[Op<'a>]) -> Result<Option<Vec<Op<'a>>>> {
+        if ops.iter().all(|op| op.value.is_some()) {
+            return Ok(None);
+        }
+        let mut kept = Vec::with_capacity(ops.len());
+        for op in ops {
+            if op.value.is_some() || self.locate(op.keyspace, op.key)?.is_some() {
+                kept.push(*op);
+            }
+        }
+        Ok(Some(kept))
+    }
+
     /// Appends `ops` as one frame and publishes them. `None` if there is no room.
     fn write(
         &self,
@@ -151,38 +166,34 @@ impl Store {
         drop(lane);
         let Some(appended) = appended else { return Ok(None) };
         held.advance(appended.seqno);
-        Ok(Some(self.publish(ops, appended)))
+        self.publish(ops, appended).map(Some)
     }
 
-    fn publish(&self, ops: &[Op<'_>], appended: Appended) -> SeqNo {
+    /// # Errors
+    /// What the index cannot find out, or has no memory for: the rest is published all the same.
+    fn publish(&self, ops: &[Op<'_>], appended: Appended) -> Result<SeqNo> {
         let pin = pin();
+        let records = self.records(&pin);
+        let mut published = Ok(appended.seqno);
         let mut at = appended.at + FRAME_HEADER_BYTES as u64;
         for op in ops {
             let len_bytes = op.len_bytes() as u64;
             let replaced = match op.value {
                 Some(_) => {
                     let location = Location::new(appended.segment, at, len_bytes);
-                    op.keyspace.index.publish(op.key, location)
+                    op.keyspace.index.publish(op.key, location, &records)
                 }
-                None => op.keyspace.index.remove(op.key),
+                None => op.keyspace.index.remove(op.key, &records),
             };
-            if let Some(replaced) = replaced {
-                self.account_dead(replaced, &pin);
+            match replaced {
+                Ok(Some(replaced)) => self.account_dead(replaced, &pin),
+                Ok(None) => {}
+                Err(error) => published = published.and(Err(error)),
             }
             at += len_bytes;
         }
-        appended.seqno
+        published
     }
-}
-
-/// `ops` without the removals of absent keys, if there are such: a tombstone that hides nothing
-/// would be dead weight. The caller holds the stripes.
-fn without_idle<'a>(ops: &[Op<'a>]) -> Option<Vec<Op<'a>>> {
-    let idle = |op: &Op<'_>| op.value.is_none() && op.keyspace.index.get(op.key).is_none();
-    if ops.iter().any(idle) {
-        return Some(ops.iter().filter(|op| !idle(op)).copied().collect());
-    }
-    None
 }
 
 /// The request for the frame of `ops`, after the clock of their stripes. Its purpose is `removal`
@@ -232,7 +243,7 @@ mod tests {
         std::thread::scope(|scope| {
             let reclaim = scope.spawn(|| store.reclaim().unwrap());
             std::thread::sleep(std::time::Duration::from_millis(100));
-            store.publish(&ops, appended);
+            store.publish(&ops, appended).unwrap();
             drop(held);
             let report = reclaim.join().unwrap();
             assert!(report.compacted_segments > 0, "the segment was not emptied: {report:?}");

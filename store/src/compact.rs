@@ -56,12 +56,15 @@ struct Candidate<'v> {
 
 impl Candidate<'_> {
     /// Whether the record is still to be moved. Certain while its stripe is held.
-    fn is_needed(&self) -> bool {
-        let found = self.keyspace.index.get(self.record.key);
-        match self.record.kind {
+    ///
+    /// # Errors
+    /// Those of [`Store::locate`].
+    fn is_needed(&self, store: &Store) -> Result<bool> {
+        let found = store.locate(&self.keyspace, self.record.key)?;
+        Ok(match self.record.kind {
             Kind::Put => found == Some(self.from),
             Kind::Tombstone => found.is_none(),
-        }
+        })
     }
 }
 
@@ -119,9 +122,8 @@ impl Store {
             for (record_at, record) in frame.records() {
                 let offset = (at + record_at) as u64;
                 let from = Location::new(victim.no, offset, record.len_bytes() as u64);
-                let Some(candidate) = self.candidate(&record, frame.seqno, from, tombstones) else {
-                    continue;
-                };
+                let candidate = self.candidate(&record, frame.seqno, from, tombstones)?;
+                let Some(candidate) = candidate else { continue };
                 let record_bytes = moving.record_bytes + candidate.record.len_bytes();
                 if !moving.candidates.is_empty() && frame_len(record_bytes) > limit {
                     if !self.relocate(reclaimer, victim, &mut moving)? {
@@ -144,15 +146,15 @@ impl Store {
         seqno: SeqNo,
         from: Location,
         tombstones: Tombstones,
-    ) -> Option<Candidate<'v>> {
+    ) -> Result<Option<Candidate<'v>>> {
         if record.kind == Kind::Tombstone && tombstones == Tombstones::Drop {
-            return None;
+            return Ok(None);
         }
         // What belongs to a keyspace that is no more is dead, tombstones included.
-        let keyspace = self.catalog.by_id(record.keyspace)?;
+        let Some(keyspace) = self.catalog.by_id(record.keyspace) else { return Ok(None) };
         let record = Record { moved: record.moved.or(Some(seqno)), ..*record };
         let candidate = Candidate { keyspace, record, from };
-        candidate.is_needed().then_some(candidate)
+        Ok(candidate.is_needed(self)?.then_some(candidate))
     }
 
     /// Moves what is still needed of `moving` by one frame, and empties it. False if there is no
@@ -163,10 +165,16 @@ impl Store {
         victim: &Segment,
         moving: &mut Moving<'_>,
     ) -> Result<bool> {
-        let Moving { mut candidates, .. } = std::mem::take(moving);
+        let Moving { candidates, .. } = std::mem::take(moving);
         let stripe = |candidate: &Candidate<'_>| candidate.keyspace.stripe(candidate.record.key);
         let _held = self.stripes.lock_many(candidates.iter().map(stripe));
-        candidates.retain(Candidate::is_needed);
+        let mut needed = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            if candidate.is_needed(self)? {
+                needed.push(candidate);
+            }
+        }
+        let candidates = needed;
         if candidates.is_empty() {
             return Ok(true);
         }
@@ -187,7 +195,7 @@ impl Store {
             let len_bytes = record.len_bytes() as u64;
             if record.kind == Kind::Put {
                 let to = Location::new(appended.segment, at, len_bytes);
-                let moved = keyspace.index.relocate(record.key, *from, to);
+                let moved = keyspace.index.relocate(record.key, *from, to)?;
                 assert!(moved, "{}: a record died under its stripe", victim.no);
                 self.account_dead(*from, &pin);
             }

@@ -89,7 +89,7 @@ impl Database {
         }
         self.store.check_writable()?;
         let id = next_id.take()?;
-        let keyspace = Arc::new(KeyspaceCore::new(name.to_string(), id, Index::default()));
+        let keyspace = Arc::new(KeyspaceCore::new(name.to_string(), id, Index::new()?));
         let value = encode_id(id);
         let op = Op { keyspace: &catalog.names, key: name.as_bytes(), value: Some(&value) };
         self.store.commit(
@@ -140,7 +140,7 @@ impl Database {
                 dead = Some(self.store.take_out(&keyspace));
             },
         )?;
-        self.store.bury(dead.expect("the keyspace was dropped"));
+        self.store.bury(&keyspace, dead.expect("the keyspace was dropped"));
         Ok(true)
     }
 

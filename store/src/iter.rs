@@ -1,6 +1,6 @@
 //! Iterators: pairs in key order, from both ends, a chunk at a time.
 //!
-//! 1. A chunk is fetched while the index is held, and its pairs are pinned at once.
+//! 1. The places of a chunk are gathered under a pin, and their segments kept before it goes.
 //! 2. What either end still has to fetch lies strictly between the last keys that the two ends
 //!    fetched, so no pair comes twice and the order is strict.
 
@@ -13,10 +13,9 @@ use daxite_core::pin;
 
 use crate::catalog::KeyspaceCore;
 use crate::error::Result;
-use crate::index::End;
-use crate::location::Location;
+use crate::index::{End, Records, is_behind};
 use crate::range::Bounds;
-use crate::store::{Shared, Store, lost};
+use crate::store::Shared;
 use crate::{Key, Value};
 
 /// Pairs of the first chunk; each further one is twice as long.
@@ -32,16 +31,15 @@ type Item = Result<(Key, Value)>;
 /// An iterator holds the database open, and can be kept and sent to other threads.
 ///
 /// # Consistency
-/// It is not a snapshot. It looks at the keyspace in chunks of up to 64 pairs; a chunk is the state
-/// of one moment, between its first and its last pair. A pair that is there all the while comes
-/// exactly once. One that is inserted, replaced or removed while the iterator is under way comes
+/// It is not a snapshot. It looks at the keyspace in chunks of up to 64 pairs. A key that is there all
+/// the while comes exactly once. One that is inserted, replaced or removed while the iterator is under way comes
 /// as it was before or as it is after. Keys come in strictly ascending order from the front, and
 /// strictly descending from the back, each at most once.
 ///
 /// # Errors
 /// An item is an error if the record is damaged or the database was closed. It is the last, unless it is
-/// [`Error::MediaError`](crate::Error::MediaError): that stands in the place of the key that it names,
-/// and the iterator goes on behind it.
+/// [`Error::MediaError`](crate::Error::MediaError): that stands in the place of the key that cannot be
+/// read, and the iterator goes on behind it.
 pub struct Iter {
     store: Shared,
     keyspace: Arc<KeyspaceCore>,
@@ -77,34 +75,61 @@ impl Iter {
     fn fetch(&mut self, end: End) -> Result<()> {
         self.store.check_open()?;
         let pin = pin();
-        let mut items = Vec::with_capacity(self.chunk);
-        let mut last = None;
-        let mut failed = None;
-        self.keyspace.index.visit(&self.rest, end, self.chunk, |key, location| {
-            match pair(&self.store, key, location, &pin) {
-                Err(error) if !error.is_media_error() => failed = Some(error),
-                item => items.push(item),
+        let records = self.store.records(&pin);
+        let (near, far) = match end {
+            End::Front => (&self.rest.low, &self.rest.high),
+            End::Back => (&self.rest.high, &self.rest.low),
+        };
+        let near = near.as_ref().map(Vec::as_slice);
+        let far = far.as_ref().map(Vec::as_slice);
+        let (mut places, mut count) = (Vec::new(), self.chunk);
+        while !self.rest.is_empty() {
+            places.clear();
+            self.keyspace.index.gather(near, end, count, &records, &mut places)?;
+            let last = places.get(count - 1).map(|last| records.record(*last));
+            if !matches!(last, Some(Err(error)) if error.is_media_error()) {
+                break;
             }
-            if items.len() == self.chunk {
-                last = Some(key.to_vec());
-            }
-            failed.is_none()
-        });
-        if let Some(error) = failed {
-            return Err(error);
+            // The next chunk starts behind a key that can be read.
+            count *= 2;
         }
-        self.exhausted = items.len() < self.chunk;
+        let mut exhausted = places.len() < count;
+        let mut last = None;
+        let items = match end {
+            End::Front => &mut self.front,
+            End::Back => &mut self.back,
+        };
+        self.store.prefetch(&places, &pin);
+        for place in places {
+            let found = match records.record(place) {
+                Ok(found) => found,
+                Err(error) if error.is_media_error() => {
+                    items.push_back(Err(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // What is gone was moved meanwhile: it is met again behind the last key.
+            let kept = found.and_then(|found| Some((self.store.keep(&found, &pin)?, found)));
+            let Some((pair, found)) = kept else {
+                exhausted = false;
+                break;
+            };
+            if !is_behind(found.record.key, far, end.opposite()) {
+                exhausted = true;
+                break;
+            }
+            last = Some(found.record.key);
+            items.push_back(Ok(pair));
+        }
+        self.exhausted = exhausted;
         self.chunk = (self.chunk * 2).min(CHUNK_MAX);
         if let Some(key) = last {
-            let behind = Bound::Excluded(key);
+            let behind = Bound::Excluded(key.to_vec());
             match end {
                 End::Front => self.rest.low = behind,
                 End::Back => self.rest.high = behind,
             }
-        }
-        match end {
-            End::Front => self.front.extend(items),
-            End::Back => self.back.extend(items),
         }
         Ok(())
     }
@@ -117,7 +142,7 @@ impl Iter {
         if fetched.is_some() {
             return fetched;
         }
-        if !self.exhausted {
+        while !self.exhausted {
             if let Err(error) = self.fetch(end) {
                 self.end();
                 return Some(Err(error));
@@ -142,21 +167,6 @@ impl Iter {
         self.front.clear();
         self.back.clear();
     }
-}
-
-/// The record of `key` at `location` as key and value. The caller holds the index.
-fn pair(store: &Store, key: &[u8], location: Location, pin: &daxite_core::Pin) -> Item {
-    let segment = store
-        .space
-        .table
-        .get_arc(location.segment(), pin)
-        .expect("what the index says while it is held is in the table");
-    let record = segment.record(location).map_err(|error| lost(error, &segment, key))?;
-    let (key_len, value_len) = (record.key.len(), record.value.len());
-    let key_at = location.offset() + record.key_at() as u64;
-    let value_at = key_at + key_len as u64;
-    let key = Value::new(Arc::clone(&segment), key_at, key_len);
-    Ok((key, Value::new(segment, value_at, value_len)))
 }
 
 impl Iterator for Iter {

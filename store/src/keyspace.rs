@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use daxite_core::pin;
+
 #[cfg(doc)]
 use crate::Error;
 use crate::catalog::{KeyspaceCore, encode_id};
@@ -52,14 +54,20 @@ impl Keyspace {
         self.len() == 0
     }
 
-    /// What the keyspace holds. Looks at every key, at no record.
-    pub fn stats(&self) -> KeyspaceStats {
-        let mut stats = KeyspaceStats::default();
-        self.core.index.for_each_location(|location| {
+    /// What the keyspace holds. Looks at every place in the index, at one record in a thousand.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
+    pub fn stats(&self) -> Result<KeyspaceStats> {
+        self.store.check_open()?;
+        let index = &self.core.index;
+        let mut stats = KeyspaceStats { index_bytes: index.bytes(), ..KeyspaceStats::default() };
+        let pin = pin();
+        index.for_each_location(&self.store.records(&pin), |location| {
             stats.records += 1;
             stats.record_bytes += location.len_bytes();
-        });
-        stats
+        })?;
+        Ok(stats)
     }
 
     /// The value of `key`, without a copy. `None` if the key is absent.
@@ -148,7 +156,7 @@ impl Keyspace {
     /// Durable when it returns.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
-        self.write(key, None, || match self.core.index.get(key) {
+        self.write(key, None, || match self.store.locate(&self.core, key)? {
             Some(_) => Ok(Verdict::Write(true)),
             None => Ok(Verdict::Leave(false)),
         })
@@ -233,7 +241,7 @@ impl Keyspace {
                 dead = Some(self.store.take_out(&self.core));
             },
         )?;
-        self.store.bury(dead.expect("the keyspace was cleared"));
+        self.store.bury(&self.core, dead.expect("the keyspace was cleared"));
         Ok(())
     }
 

@@ -30,6 +30,18 @@ impl Location {
         Self(position << POSITION_SHIFT | size_class(len_bytes))
     }
 
+    /// As a word whose bits 16 and 17 are zero.
+    #[inline]
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
+    /// What [`Location::word`] said.
+    #[inline]
+    pub(crate) fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
     /// The length that the location of a record of `len_bytes` tells.
     pub(crate) fn accounted(len_bytes: u64) -> u64 {
         Self(size_class(len_bytes)).len_bytes()

@@ -40,8 +40,9 @@ const RUN_PAGES_MIN: u64 = 16;
 const TABLE_PAGES: u64 = 2;
 /// How long to wait for readers that may have seen a segment before it was retired.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long to wait for values before a database is called full.
-const LINGER: Duration = Duration::from_millis(10);
+/// How long to wait for values before a database is called full: longer than a thread that holds one is
+/// likely to be kept off the processor.
+const LINGER: Duration = Duration::from_millis(100);
 /// After so many attempts the waiting is done asleep.
 const SPINS: u32 = 64;
 
@@ -91,19 +92,19 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// The space with the segments that recovery found; all moments so far are before `clock`.
+    /// The space with the segments that recovery found, which are in `table`; all moments so far are before
+    /// `clock`.
     pub(crate) fn new(
         pool: Pool,
         volume: Volume,
         pool_seed: PoolSeed,
+        table: SegmentTable,
         segments: Vec<Arc<Segment>>,
         clock: Birth,
     ) -> Self {
-        let table = SegmentTable::new();
         let mut numbers = FreeNumbers::all();
         for segment in &segments {
             numbers.claim(segment.no);
-            table.insert(Arc::clone(segment));
         }
         let segments = segments.into_iter().map(|segment| (segment.no, segment)).collect();
         let state = Inner { numbers, segments, retired: RetiredSegments::new() };

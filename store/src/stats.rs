@@ -63,6 +63,8 @@ pub struct KeyspaceStats {
     pub records: u64,
     /// Bytes of their records in the log: header, key and value.
     pub record_bytes: u64,
+    /// Bytes of memory that the index takes, room for new keys included.
+    pub index_bytes: u64,
 }
 
 /// What opening a database found and did.

@@ -7,19 +7,20 @@ use daxite_core::primitives::atomic::{AtomicBool, Ordering};
 use daxite_core::primitives::{Mutex, cores};
 use daxite_core::{Pin, Pool, pin};
 
-use crate::Value;
 use crate::catalog::{Catalog, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::frame::Record;
-use crate::index::Tree;
+use crate::index::{Detached, Keyed, Records};
 use crate::lane::{Lane, Lanes};
 use crate::location::Location;
 use crate::reclaim::Reclaimer;
 use crate::recovery::{self, Recovered};
-use crate::segment::{PoolSeed, Segment, SegmentNo, State};
+use crate::segment::{PoolSeed, State};
 use crate::space::Space;
 use crate::stats::RecoveryReport;
 use crate::stripes::Stripes;
+use crate::table::SegmentTable;
+use crate::{Key, Value};
 
 /// The name of the volume that holds the log.
 pub(crate) const LOG_VOLUME: &str = "log";
@@ -68,9 +69,9 @@ impl Store {
             return Err(not_ours("its volume `log` is none of a database"));
         }
         let recovered = recovery::recover(&pool, &volume, pool_seed)?;
-        let Recovered { segments, surplus, names, keyspaces, next_id, clock, seqno, report } =
+        let Recovered { table, segments, surplus, names, keyspaces, next_id, clock, seqno, report } =
             recovered;
-        let space = Space::new(pool, volume, pool_seed, segments, clock);
+        let space = Space::new(pool, volume, pool_seed, table, segments, clock);
         surplus.into_iter().for_each(|no| space.note_dying(no));
         let lanes = lane_count(lanes, &space);
         Ok(Self {
@@ -131,9 +132,7 @@ impl Store {
     ) -> Result<Option<R>> {
         self.check_open()?;
         let pin = pin();
-        let found = find(keyspace, key, |no| self.space.table.get(no, &pin));
-        let Some((segment, location)) = found else { return Ok(None) };
-        Ok(Some(read(record(segment, location, key)?.value)))
+        Ok(self.find(keyspace, key, &pin)?.map(|found| read(found.record.value)))
     }
 
     /// The value of `key`, to be kept. `None` if the key is absent.
@@ -143,12 +142,56 @@ impl Store {
     pub(crate) fn get(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Value>> {
         self.check_open()?;
         let pin = pin();
-        let found = find(keyspace, key, |no| self.space.table.get_arc(no, &pin));
-        let Some((segment, location)) = found else { return Ok(None) };
-        let record = record(&segment, location, key)?;
-        let start = location.offset() + (record.key_at() + key.len()) as u64;
-        let len_bytes = record.value.len();
-        Ok(Some(Value::new(segment, start, len_bytes)))
+        loop {
+            let Some(found) = self.find(keyspace, key, &pin)? else { return Ok(None) };
+            if let Some((_, value)) = self.keep(&found, &pin) {
+                return Ok(Some(value));
+            }
+        }
+    }
+
+    /// Where `key` is, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`], [`Error::MediaError`].
+    pub(crate) fn locate(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Location>> {
+        Ok(self.find(keyspace, key, &pin())?.map(|found| found.location))
+    }
+
+    /// Has the records at `places` on their way while others are looked at.
+    pub(crate) fn prefetch(&self, places: &[Location], pin: &Pin) {
+        for place in places {
+            if let Some(segment) = self.space.table.get(place.segment(), pin) {
+                segment.extent().prefetch(place.offset());
+            }
+        }
+    }
+
+    fn find<'p>(
+        &'p self,
+        keyspace: &KeyspaceCore,
+        key: &[u8],
+        pin: &'p Pin,
+    ) -> Result<Option<Found<'p>>> {
+        let found = keyspace.index.find(key, &self.records(pin));
+        let found = found.map_err(|error| hitting_key(error, key))?;
+        Ok(found.map(|(_, found)| found))
+    }
+
+    /// What the places in an index stand for, for whoever pinned before asking the index.
+    pub(crate) fn records<'p>(&'p self, pin: &'p Pin) -> Pinned<'p> {
+        Pinned::new(&self.space.table, pin)
+    }
+
+    /// The key and the value of what was `found`, to be kept. `None` if its segment is gone by now: then
+    /// it was moved, and is to be found again.
+    pub(crate) fn keep(&self, found: &Found<'_>, pin: &Pin) -> Option<(Key, Value)> {
+        let segment = self.space.table.get_arc(found.location.segment(), pin)?;
+        let record = &found.record;
+        let key_at = found.location.offset() + record.key_at() as u64;
+        let value_at = key_at + record.key.len() as u64;
+        let key = Value::new(Arc::clone(&segment), key_at, record.key.len());
+        Some((key, Value::new(segment, value_at, record.value.len())))
     }
 
     /// Counts the record at `location` as dead. `pin` was made before it left its index.
@@ -165,14 +208,13 @@ impl Store {
     pub(crate) fn take_out(&self, keyspace: &KeyspaceCore) -> Dead {
         // First the pin, so that no segment number comes back before the records are counted.
         let pin = pin();
-        Dead { records: keyspace.index.take_all(), pin }
+        Dead { records: keyspace.index.detach(), pin }
     }
 
-    /// Counts records as dead that were taken out of an index.
-    pub(crate) fn bury(&self, dead: Dead) {
-        for location in dead.records.into_values() {
-            self.account_dead(location, &dead.pin);
-        }
+    /// Counts records as dead that were taken out of the index of `keyspace`.
+    pub(crate) fn bury(&self, keyspace: &KeyspaceCore, dead: Dead) {
+        let Dead { records, pin } = dead;
+        keyspace.index.dismantle(records, |location| self.account_dead(location, &pin));
     }
 
     /// Waits for writes that are under way, refuses later ones, and marks the pool clean.
@@ -211,44 +253,54 @@ impl Drop for Store {
 
 /// Records that are in no index any more, but still counted as live.
 pub(crate) struct Dead {
-    records: Tree,
+    records: Detached,
     pin: Pin,
 }
 
-/// The segment of `key`, by `load`, and the place in it. `None` if the key is absent.
-///
-/// The caller pinned before: first the pin, then the index, then the table, see `table.rs`.
-fn find<S>(
-    keyspace: &KeyspaceCore,
-    key: &[u8],
-    load: impl Fn(SegmentNo) -> Option<S>,
-) -> Option<(S, Location)> {
-    let mut seen = None;
-    loop {
-        let location = keyspace.index.get(key)?;
-        if let Some(segment) = load(location.segment()) {
-            return Some((segment, location));
-        }
-        // Moved since the index was read: then the index says something else now.
-        assert_ne!(seen, Some(location), "the index points to a segment that is gone");
-        seen = Some(location);
+/// The records of the segments in the table, for as long as a pin lives.
+pub(crate) struct Pinned<'p> {
+    table: &'p SegmentTable,
+    pin: &'p Pin,
+}
+
+impl<'p> Pinned<'p> {
+    pub(crate) fn new(table: &'p SegmentTable, pin: &'p Pin) -> Self {
+        Self { table, pin }
     }
 }
 
-/// The record at `location`, which the index says is that of `key`.
-fn record<'s>(segment: &'s Segment, location: Location, key: &[u8]) -> Result<Record<'s>> {
-    let record = segment.record(location).map_err(|error| lost(error, segment, key))?;
-    if record.key != key {
-        let detail = "the record has another key than the index says".to_string();
-        return Err(segment.damaged(location.offset(), detail));
-    }
-    Ok(record)
+/// A record, and where it is.
+pub(crate) struct Found<'p> {
+    pub location: Location,
+    pub record: Record<'p>,
 }
 
-/// `error`, which was met where the record of `key` is in `segment`.
+impl Keyed for Found<'_> {
+    fn key(&self) -> &[u8] {
+        self.record.key
+    }
+}
+
+impl<'p> Records for Pinned<'p> {
+    type Record = Found<'p>;
+
+    fn record(&self, location: Location) -> Result<Option<Found<'p>>> {
+        let Some(segment) = self.table.get(location.segment(), self.pin) else { return Ok(None) };
+        let record = segment.record(location).map_err(|error| error.hitting(segment.no))?;
+        Ok(Some(Found { location, record }))
+    }
+}
+
+/// `error`, which was met when `key` was looked for.
 #[cold]
-pub(crate) fn lost(error: Error, segment: &Segment, key: &[u8]) -> Error {
-    error.hitting(format_args!("key \"{}\" in {}", key.escape_ascii(), segment.no))
+fn hitting_key(error: Error, key: &[u8]) -> Error {
+    match &error {
+        Error::MediaError { what, .. } => {
+            let what = format!("key \"{}\" in {what}", key.escape_ascii());
+            error.hitting(what)
+        }
+        _ => error,
+    }
 }
 
 /// The number of lanes: as `asked`, else one per core, but few in a small pool.

@@ -193,7 +193,8 @@ fn run(seed: u64, capacity: u64, steps: u64) {
     }
     keyspaces.iter().for_each(|(keyspace, model)| compare(keyspace, model, seed));
     let stats = db.stats();
-    let live: u64 = keyspaces.iter().map(|(keyspace, _)| keyspace.stats().record_bytes).sum();
+    let live: u64 =
+        keyspaces.iter().map(|(keyspace, _)| keyspace.stats().unwrap().record_bytes).sum();
     let names: u64 = stats.live_bytes - live;
     assert!(names < 200, "seed {seed}: {names} bytes are live in no keyspace");
     assert_eq!(stats.live_records, keyspaces.iter().map(|(k, _)| k.len()).sum::<u64>() + 3);

@@ -23,7 +23,7 @@ pub(crate) struct Listed {
 pub(crate) fn list(pool: &Session) -> Outcome<Vec<Listed>> {
     let mut listed = Vec::new();
     for name in pool.db.keyspaces() {
-        let stats = pool.keyspace(&name)?.stats();
+        let stats = pool.keyspace(&name)?.stats().map_err(|error| pool.fail(error))?;
         listed.push(Listed { name, keys: stats.records, record_bytes: stats.record_bytes });
     }
     Ok(listed)

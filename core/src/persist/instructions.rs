@@ -151,3 +151,17 @@ pub(super) fn zero_lines(to: *mut u8, len_bytes: u64) -> Result<(), Fault> {
 pub(super) fn zero_bytes(to: *mut u8, len_bytes: u64) -> Result<(), Fault> {
     reached(routines::zero_bytes(to, len_bytes as usize))
 }
+/// Asks for the line at `address` to be brought near. A hint: it meets no fault and no bad page.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint may be given for any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, readonly));
+    }
+}

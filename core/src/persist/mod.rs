@@ -37,6 +37,7 @@ use crate::units::{ByteRange, LINE, Offset, lines};
 
 pub(crate) use instructions::Fault;
 pub use instructions::FlushInstruction;
+pub(crate) use instructions::prefetch;
 
 /// Stored, and lost if the power fails now.
 #[must_use = "bytes that are not flushed are lost with the power"]

@@ -19,11 +19,13 @@ mod real;
 #[cfg(any(loom, shuttle))]
 pub(crate) use modelled::{Condvar, queue, step};
 #[cfg(any(loom, shuttle))]
-pub use modelled::{Mutex, MutexGuard, Patience, RwLock, atomic, cores, thread, thread_number};
+pub use modelled::{
+    Mutex, MutexGuard, Patience, RwLock, atomic, cores, spin, thread, thread_number,
+};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::{Condvar, queue, step};
 #[cfg(not(any(loom, shuttle)))]
-pub use real::{Mutex, MutexGuard, Patience, RwLock, atomic, cores, thread, thread_number};
+pub use real::{Mutex, MutexGuard, Patience, RwLock, atomic, cores, spin, thread, thread_number};
 
 #[cfg(not(shuttle))]
 pub(crate) use crossbeam_epoch as epoch;

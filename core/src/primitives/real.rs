@@ -46,6 +46,11 @@ pub fn thread_number() -> usize {
     NUMBER.get()
 }
 
+/// Lets a moment pass, before what another thread has under way is looked at again for the `nth` time.
+pub fn spin(nth: u32) {
+    if nth < 64 { std::hint::spin_loop() } else { thread::yield_now() }
+}
+
 /// A step of the current thread that others may see.
 #[inline(always)]
 pub(crate) fn step() {}

@@ -37,6 +37,7 @@ use crate::index::Index;
 use crate::layout::Seal;
 use crate::segment::{Birth, PoolSeed, Segment, SegmentNo, damaged};
 use crate::stats::RecoveryReport;
+use crate::table::SegmentTable;
 use crate::writer::persist_seal;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -44,6 +45,8 @@ pub(crate) use scan::{Finding, examine};
 
 /// What a log held.
 pub(crate) struct Recovered {
+    /// The segments by number.
+    pub table: SegmentTable,
     pub segments: Vec<Arc<Segment>>,
     /// Those of them that no key needs: nothing in them lives or hides anything.
     pub surplus: HashSet<SegmentNo>,
@@ -108,7 +111,9 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     report.discarded = (numbers.len() - kept.len()) as u64;
     let (segments, seals): (Vec<_>, Vec<_>) =
         in_parallel(kept, |slot| adopt(seed, slot, clock))?.into_iter().unzip();
-    let replayed = replay::replay(&segments)?;
+    let table = SegmentTable::new();
+    segments.iter().for_each(|segment| table.insert(Arc::clone(segment)));
+    let replayed = replay::replay(&segments, &table)?;
     report.live = replayed.live;
     if !pool.is_read_only() {
         for Unsealed { no, mut line, seal } in seals.into_iter().flatten() {
@@ -121,6 +126,7 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     }
     report.duration = started.elapsed();
     Ok(Recovered {
+        table,
         surplus: replayed.surplus,
         names: replayed.names,
         keyspaces: replayed.keyspaces,

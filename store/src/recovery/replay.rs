@@ -12,14 +12,18 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use daxite_core::pin;
+
 use crate::SeqNo;
 use crate::catalog::{CATALOG, KeyspaceCore, NAME_BYTES_MAX, decode_id};
 use crate::error::Result;
 use crate::frame::{Frame, Kind, Record};
-use crate::index::{Index, Tree};
+use crate::index::Index;
 use crate::layout::HEAD_BYTES;
 use crate::location::Location;
 use crate::segment::{Segment, SegmentNo, Tally};
+use crate::store::Pinned;
+use crate::table::SegmentTable;
 
 use super::in_parallel;
 use super::surplus::Copies;
@@ -70,7 +74,7 @@ fn head(key: &[u8]) -> u64 {
 ///
 /// # Errors
 /// [`Error::Corruption`](crate::Error::Corruption) if the catalog contradicts itself.
-pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
+pub(super) fn replay(segments: &[Arc<Segment>], table: &SegmentTable) -> Result<Replayed> {
     let shares: Vec<Vec<&Segment>> = segments
         .chunks(segments.len().div_ceil(8).max(1))
         .map(|share| share.iter().map(|segment| &**segment).collect())
@@ -90,7 +94,6 @@ pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
     let by_no: BTreeMap<_, _> = segments.iter().map(|segment| (segment.no, &**segment)).collect();
     let (of_names, of_others) =
         merged.split_at(merged.partition_point(|entry| entry.keyspace == CATALOG));
-    let mut names = Vec::new();
     let mut alive = BTreeMap::new();
     for newest in of_names.chunk_by(Entry::same_key).map(|entries| &entries[0]) {
         if newest.kind == Kind::Put {
@@ -118,7 +121,13 @@ pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
         by_no[no].add(tally);
     }
 
-    let mut trees: BTreeMap<u32, Found> = BTreeMap::new();
+    let pin = pin();
+    let records = Pinned::new(table, &pin);
+    let names = Index::new()?;
+    let mut keyspaces = BTreeMap::new();
+    for (&id, name) in &alive {
+        keyspaces.insert(id, KeyspaceCore::new(name.clone(), id, Index::new()?));
+    }
     let mut live = 0;
     for copies in needed().filter(|copies| copies[0].kind == Kind::Put) {
         let kept = copies.iter().find(|copy| !surplus.contains(&copy.location.segment()));
@@ -127,17 +136,12 @@ pub(super) fn replay(segments: &[Arc<Segment>]) -> Result<Replayed> {
         tally.put(location.len_bytes());
         by_no[&location.segment()].add(&tally);
         live += 1;
-        let found =
-            if *keyspace == CATALOG { &mut names } else { trees.entry(*keyspace).or_default() };
-        found.push((Box::from(*key), *location));
+        let index = keyspaces.get(keyspace).map_or(&names, |keyspace| &keyspace.index);
+        index.publish(key, *location, &records)?;
     }
-    let keyspace = |(id, name)| {
-        let tree: Tree = trees.remove(&id).unwrap_or_default().into_iter().collect();
-        KeyspaceCore::new(name, id, Index::new(tree))
-    };
     Ok(Replayed {
-        keyspaces: alive.into_iter().map(keyspace).collect(),
-        names: Index::new(names.into_iter().collect()),
+        keyspaces: keyspaces.into_values().collect(),
+        names,
         next_id: ids.saturating_add(1),
         live,
         surplus,
@@ -149,9 +153,6 @@ fn copies<'e, 's>(entries: &'e [Entry<'s>]) -> &'e [Entry<'s>] {
     let newest = entries[0].seqno;
     &entries[..entries.partition_point(|entry| entry.seqno == newest)]
 }
-
-/// What is found in a keyspace, by key.
-type Found = Vec<(Box<[u8]>, Location)>;
 
 /// The records of some segments.
 struct Share<'s> {

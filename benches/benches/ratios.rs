@@ -1,0 +1,184 @@
+//! What the store is measured by: its operations beside the limits of the machine, round by round in one
+//! process, so that a busy machine disturbs both alike. Prints a table of medians and ratios.
+//!
+//! `cargo bench -p daxite-benches --bench ratios`. `DAXITE_BENCH_KEYS` says how many keys (a million),
+//! `DAXITE_BENCH_POOL` where the pool lives, `DAXITE_BENCH_ROUNDS` how often each is measured (7).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
+use std::time::Instant;
+
+use daxite::{Database, Keyspace, Options};
+use daxite_benches::{Place, Random, RawLog, VALUE_LEN, key, keys};
+
+const VALUE: [u8; VALUE_LEN] = [7; VALUE_LEN];
+/// What a put of such a record takes in the log: three lines.
+const FRAME: [u8; 192] = [7; 192];
+/// Operations of a round.
+const ROUND: u64 = 200_000;
+const SCAN: usize = 100;
+const BATCH: u64 = 100;
+
+/// One row of the table.
+struct Row {
+    name: &'static str,
+    /// Nanoseconds for each operation, by round.
+    rounds: Vec<f64>,
+}
+
+impl Row {
+    fn new(name: &'static str) -> Self {
+        Self { name, rounds: Vec::new() }
+    }
+
+    /// Measures a round: `count` times what `operation` does.
+    fn measure(&mut self, count: u64, mut operation: impl FnMut()) {
+        let started = Instant::now();
+        (0..count).for_each(|_| operation());
+        self.rounds.push(started.elapsed().as_nanos() as f64 / count as f64);
+    }
+
+    fn median(&self) -> f64 {
+        let mut rounds = self.rounds.clone();
+        rounds.sort_by(f64::total_cmp);
+        rounds[rounds.len() / 2]
+    }
+}
+
+/// The cheapest hash that will do for keys that are spread already: what a hash map costs at least.
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Keys in a hash map of the standard library, values in a log: the limit for a get.
+struct Hashed {
+    map: HashMap<[u8; 16], u32, BuildHasherDefault<FirstBytes>>,
+    log: Vec<[u8; 192]>,
+}
+
+impl Hashed {
+    fn new(keys: u64) -> Self {
+        let map = (0..keys).map(|number| (key(number), number as u32)).collect();
+        Self { map, log: vec![FRAME; keys as usize] }
+    }
+
+    fn get(&self, key: &[u8; 16]) -> u64 {
+        sum(&self.log[self.map[key] as usize][40..140])
+    }
+}
+
+/// Reads all of a value.
+fn sum(value: &[u8]) -> u64 {
+    let (words, _) = value.as_chunks::<8>();
+    words.iter().fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word)))
+}
+
+fn store(place: &Place, keys: u64) -> (Database, Keyspace) {
+    let capacity = ((keys + 4_000_000) * 192 * 2).max(1 << 30) / 4096 * 4096;
+    let database = Options::new().capacity(capacity).create(place.path("store")).expect("a store");
+    let keyspace = database.keyspace("bench").expect("a keyspace");
+    for number in 0..keys {
+        keyspace.insert(key(number), VALUE).expect("room");
+    }
+    (database, keyspace)
+}
+
+fn main() {
+    // Cargo passes `--bench`, and `cargo test` would run it without.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let (place, keys) = (Place::default(), keys());
+    let rounds: u32 =
+        std::env::var("DAXITE_BENCH_ROUNDS").map_or(7, |n| n.parse().expect("a number"));
+    let (database, keyspace) = store(&place, keys);
+    let raw_pool = place.pool("raw", 256 << 20);
+    let mut raw = RawLog::new(&raw_pool);
+    let hashed = Hashed::new(keys);
+    let sizes = database.pool().page_sizes();
+    let huge_percent = sizes.huge_bytes.map(|huge| huge * 100 / sizes.resident_bytes.max(1));
+    println!(
+        "{keys} keys on {}, {}, {huge_percent:?} % of the resident bytes in 2 MiB pages; index {:.1} bytes per key",
+        database.pool().info().kind,
+        database.persistence(),
+        keyspace.stats().expect("no damage").index_bytes as f64 / keys as f64,
+    );
+
+    let mut rows = [
+        "raw log append",
+        "update",
+        "put, new key",
+        "remove",
+        "batch of 100, per record",
+        "hash map and log",
+        "get in place",
+        "get, value kept",
+        "get, miss",
+        "scan of 100, per record",
+    ]
+    .map(Row::new);
+    let [append, update, put, remove, batch, limit, in_place, kept, miss, scan] = &mut rows;
+    let mut random = Random::new(1);
+    for _ in 0..rounds {
+        append.measure(ROUND, || raw.append(&FRAME));
+        update.measure(ROUND, || {
+            keyspace.insert(key(random.below(keys)), VALUE).expect("room");
+        });
+        let mut next = keys;
+        put.measure(ROUND, || {
+            keyspace.insert(key(next), VALUE).expect("room");
+            next += 1;
+        });
+        remove.measure(ROUND, || {
+            next -= 1;
+            keyspace.remove(key(next)).expect("room");
+        });
+        batch.measure(ROUND / BATCH, || {
+            let mut batch = database.batch();
+            for _ in 0..BATCH {
+                batch.insert(&keyspace, key(random.below(keys)), VALUE);
+            }
+            batch.commit().expect("room");
+        });
+        limit.measure(ROUND, || {
+            black_box(hashed.get(&key(random.below(keys))));
+        });
+        in_place.measure(ROUND, || {
+            black_box(keyspace.get_with(key(random.below(keys)), sum).expect("no damage"));
+        });
+        kept.measure(ROUND, || {
+            let value = keyspace.get(key(random.below(keys))).expect("no damage");
+            black_box(sum(&value.expect("a key")));
+        });
+        miss.measure(ROUND, || {
+            black_box(keyspace.contains_key(key(keys + random.below(keys))).expect("no damage"));
+        });
+        scan.measure(ROUND / SCAN as u64, || {
+            let from = key(random.below(keys));
+            let pairs = keyspace.range(&from[..]..).take(SCAN);
+            black_box(pairs.map(|pair| sum(&pair.expect("no damage").1)).sum::<u64>());
+        });
+    }
+    batch.rounds.iter_mut().for_each(|ns| *ns /= BATCH as f64);
+    scan.rounds.iter_mut().for_each(|ns| *ns /= SCAN as f64);
+    let (append, limit) = (append.median(), limit.median());
+    println!(
+        "\n| | ns | against a raw append | against a hash map and the log |\n|---|---|---|---|"
+    );
+    for row in &rows {
+        let ns = row.median();
+        println!("| {} | {ns:.0} | {:.2} | {:.2} |", row.name, append / ns, limit / ns);
+    }
+}

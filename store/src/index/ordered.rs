@@ -1,0 +1,499 @@
+//! The ordered index: a radix tree over the bytes of keys, whose leaves point at records.
+//!
+//! An adaptive radix tree (Leis et al. 2013) that keeps no keys. A node knows at which depth the keys below
+//! it differ, and the byte that each child has there; the bytes that they share are read in a record,
+//! if they have to be. So a key costs its slot and its part of a node, no matter how long it is.
+//!
+//! 1. A node has at least two slots in use, the anchor aside, which has one slot for the whole tree. The
+//!    depth of a child is greater than that of its parent.
+//! 2. A reference to a node is in one slot only, and replaced only under the lock of the node that has the
+//!    slot. Locks are tried, from the top down, and never waited for: who fails starts over.
+//! 3. Going down, the version of a child is read before that of its parent is looked at again: so the
+//!    child was a child when its version was read.
+//! 4. A key that was found was there while it was being looked for. A key that was not found was not there
+//!    at the moment at which the last node had its version.
+//!
+//! The writers of one key take turns (`stripes.rs`); those of different keys meet here.
+
+use daxite_core::primitives::spin;
+
+use super::arena::Arena;
+use super::node::{Class, END, Locked, Node, NodeRef, Slot, Version};
+use super::{Keyed, Records};
+use crate::error::Result;
+use crate::location::Location;
+
+/// Where the anchor keeps its slot.
+const ROOT: usize = END;
+
+pub(super) struct Ordered {
+    pub(super) arena: Arena,
+    /// A node that is never moved, with the tree in its slot.
+    anchor: NodeRef,
+}
+
+/// A slot, and the version of its node at which it was seen.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    node: Node<'a>,
+    version: Version,
+    at: usize,
+}
+
+impl<'a> Place<'a> {
+    fn is_still(&self) -> bool {
+        self.node.is_still(self.version)
+    }
+
+    fn try_lock(&self) -> Option<Locked<'a>> {
+        self.node.try_lock(self.version)
+    }
+
+    fn slot(&self) -> Slot {
+        self.node.slot(self.at)
+    }
+
+    fn seen(&self) -> Seen<'a> {
+        Seen { node: self.node, version: self.version }
+    }
+}
+
+/// Where the slot of a key is.
+struct Path<'a> {
+    place: Place<'a>,
+    /// `None` if it is the slot of the anchor.
+    above: Option<Above<'a>>,
+}
+
+/// How the node of a slot hangs in the tree.
+struct Above<'a> {
+    /// The slot that refers to it.
+    parent: Place<'a>,
+    node_ref: NodeRef,
+    /// The byte of the slot; `None` for that of the key that ends there.
+    gone: Option<u8>,
+}
+
+/// The node of a reference, with the version that it had while it was where the reference says.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) node: Node<'a>,
+    pub(super) version: Version,
+}
+
+/// Why an attempt came to nothing: the tree changed under it, or an error.
+pub(super) enum Missed {
+    Changed,
+    Failed(crate::Error),
+}
+
+impl From<crate::Error> for Missed {
+    fn from(error: crate::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+pub(super) type Attempt<T> = std::result::Result<T, Missed>;
+
+/// `Ok`, or start over.
+fn or_changed(holds: bool) -> Attempt<()> {
+    if holds { Ok(()) } else { Err(Missed::Changed) }
+}
+
+/// Tries until nothing changes meanwhile.
+pub(super) fn persist<T>(mut attempt: impl FnMut() -> Attempt<T>) -> Result<T> {
+    for nth in 0.. {
+        match attempt() {
+            Ok(answer) => return Ok(answer),
+            Err(Missed::Failed(error)) => return Err(error),
+            Err(Missed::Changed) => spin(nth),
+        }
+    }
+    unreachable!("the loop has no end")
+}
+
+/// Where a key would be in the tree.
+enum Way<'a> {
+    /// Its slot holds a record: maybe that of another key.
+    Leaf(Place<'a>, Location),
+    /// Its slot is empty.
+    Empty(Place<'a>),
+    /// The node has no slot for its byte. With the slot that the node is in.
+    NoChild(Place<'a>, NodeRef, Seen<'a>, u8),
+    /// The keys of the node in this slot are different before its depth.
+    Differs(Place<'a>, Seen<'a>),
+}
+
+/// How the bytes before the depth of a node compare with those of a key.
+pub(super) enum Skipped {
+    Same,
+    /// Different for certain.
+    Differ,
+    /// As far as the node knows, the same.
+    Unknown,
+}
+
+/// Compares `key` from `from` on, up to the depth of `node`, with what the node knows of its keys.
+pub(super) fn compare_skipped(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> Skipped {
+    if from == depth {
+        return Skipped::Same;
+    }
+    if key.len() < depth || from > depth {
+        return Skipped::Differ;
+    }
+    let known = (depth - from).min(8);
+    if node.before()[8 - known..] != key[depth - known..depth] {
+        return Skipped::Differ;
+    }
+    if depth - from <= 8 { Skipped::Same } else { Skipped::Unknown }
+}
+
+impl Ordered {
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if the system has no memory.
+    pub(super) fn new() -> Result<Self> {
+        let arena = Arena::new();
+        let anchor = arena.allocate(Class::Few)?;
+        drop(arena.node(anchor).begun());
+        Ok(Self { arena, anchor })
+    }
+
+    /// The slot of the whole tree.
+    fn root(&self) -> Place<'_> {
+        let node = self.arena.node(self.anchor);
+        Place { node, version: node.version().expect("the anchor stays"), at: ROOT }
+    }
+
+    pub(super) fn root_slot(&self) -> (Seen<'_>, Slot) {
+        let root = self.root();
+        (root.seen(), root.slot())
+    }
+
+    /// The node that `place` refers to, which was read from `parent`.
+    pub(super) fn enter<'a>(&'a self, parent: Seen<'_>, place: NodeRef) -> Attempt<Seen<'a>> {
+        let node = self.arena.node(place);
+        let version = node.version().ok_or(Missed::Changed)?;
+        or_changed(parent.node.is_still(parent.version))?;
+        Ok(Seen { node, version })
+    }
+
+    /// Where `key` is or would be. `verify` says whether that has to be so for certain: without it,
+    /// the keys below a node may be others that agree with what the node knows of them.
+    fn descend<R: Records>(&self, key: &[u8], records: &R, verify: bool) -> Attempt<Way<'_>> {
+        let mut place = self.root();
+        let mut depth = 0;
+        loop {
+            let node_ref = match place.slot() {
+                Slot::Empty => return Ok(Way::Empty(place)),
+                Slot::Leaf(location) => return Ok(Way::Leaf(place, location)),
+                Slot::Node(node_ref) => node_ref,
+            };
+            let seen = self.enter(place.seen(), node_ref)?;
+            let node_depth = seen.node.depth();
+            let same = match compare_skipped(seen.node, key, depth, node_depth) {
+                Skipped::Same => true,
+                Skipped::Differ => false,
+                Skipped::Unknown if verify => {
+                    let other = self.any_key(seen, records)?;
+                    other.key().get(depth..node_depth) == Some(&key[depth..node_depth])
+                }
+                Skipped::Unknown => true,
+            };
+            if !same {
+                return Ok(Way::Differs(place, seen));
+            }
+            let at = match key.get(node_depth) {
+                None => END,
+                Some(&byte) => match seen.node.find(byte) {
+                    Some(at) => at,
+                    None => return Ok(Way::NoChild(place, node_ref, seen, byte)),
+                },
+            };
+            place = Place { node: seen.node, version: seen.version, at };
+            depth = node_depth + 1;
+        }
+    }
+
+    /// The record of some key below a node.
+    pub(super) fn any_key<R: Records>(&self, seen: Seen<'_>, records: &R) -> Attempt<R::Record> {
+        let mut seen = seen;
+        loop {
+            let mut first = Slot::Empty;
+            seen.node.for_each(|_, slot| {
+                if first == Slot::Empty {
+                    first = slot;
+                }
+            });
+            or_changed(seen.node.is_still(seen.version))?;
+            match first {
+                Slot::Empty => return Err(Missed::Changed),
+                Slot::Node(place) => seen = self.enter(seen, place)?,
+                Slot::Leaf(location) => {
+                    let record = records.record(location);
+                    // What cannot be read may have moved.
+                    or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
+                    return record?.ok_or(Missed::Changed);
+                }
+            }
+        }
+    }
+
+    /// The record at `location`, which `place` said.
+    fn record_of<R: Records>(
+        &self,
+        place: &Place<'_>,
+        location: Location,
+        records: &R,
+    ) -> Attempt<R::Record> {
+        let record = records.record(location);
+        or_changed(record.is_ok() || place.is_still())?;
+        // A segment that is gone: the record was moved, and the slot says something else now.
+        record?.ok_or(Missed::Changed)
+    }
+
+    pub(super) fn find<R: Records>(
+        &self,
+        key: &[u8],
+        records: &R,
+    ) -> Attempt<Option<(Location, R::Record)>> {
+        let last = match self.descend(key, records, false)? {
+            Way::Leaf(place, location) => {
+                let record = self.record_of(&place, location, records)?;
+                if record.key() == key {
+                    return Ok(Some((location, record)));
+                }
+                place.seen()
+            }
+            Way::Empty(place) => place.seen(),
+            Way::NoChild(_, _, seen, _) | Way::Differs(_, seen) => seen,
+        };
+        or_changed(last.node.is_still(last.version))?;
+        Ok(None)
+    }
+
+    /// Makes `key` found at `to`; answers where it was found before.
+    pub(super) fn publish<R: Records>(
+        &self,
+        key: &[u8],
+        to: Location,
+        records: &R,
+    ) -> Attempt<Option<Location>> {
+        let new = Slot::Leaf(to);
+        match self.descend(key, records, true)? {
+            Way::Leaf(place, from) => {
+                let record = self.record_of(&place, from, records)?;
+                if record.key() == key {
+                    place.try_lock().ok_or(Missed::Changed)?.exchange_leaf(place.at, to);
+                    return Ok(Some(from));
+                }
+                let depth = common(record.key(), key);
+                self.fork(place, key, depth, record.key().get(depth).copied(), new)?;
+            }
+            Way::Empty(place) => {
+                let mut locked = place.try_lock().ok_or(Missed::Changed)?;
+                assert_eq!(place.at, END, "only the key that ends here has a slot that is empty");
+                locked.set(END, new);
+            }
+            Way::NoChild(place, node_ref, seen, byte) => {
+                self.add_child(place, node_ref, seen, byte, new)?;
+            }
+            Way::Differs(place, seen) => {
+                let record = self.any_key(seen, records)?;
+                let depth = common(record.key(), key);
+                or_changed(depth < seen.node.depth() && seen.node.is_still(seen.version))?;
+                self.fork(place, key, depth, record.key().get(depth).copied(), new)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts a node of `depth` into `place`, with what is there as its child for `byte` and `new` as the
+    /// other one, that of `key`.
+    fn fork(
+        &self,
+        place: Place<'_>,
+        key: &[u8],
+        depth: usize,
+        byte: Option<u8>,
+        new: Slot,
+    ) -> Attempt<()> {
+        let fork = self.arena.allocate(Class::Few)?;
+        let mut node = self.arena.node(fork).begun();
+        let Some(mut parent) = place.try_lock() else {
+            node.retire();
+            self.arena.release(fork);
+            return Err(Missed::Changed);
+        };
+        node.set_common(key, depth);
+        // Looked at under the lock: its record may have been moved since.
+        node.add(byte, place.slot());
+        node.add(key.get(depth).copied(), new);
+        drop(node);
+        parent.set(place.at, Slot::Node(fork));
+        Ok(())
+    }
+
+    /// Adds a child to the node `seen` in `place`, which has none for `byte`.
+    fn add_child(
+        &self,
+        place: Place<'_>,
+        node_ref: NodeRef,
+        seen: Seen<'_>,
+        byte: u8,
+        new: Slot,
+    ) -> Attempt<()> {
+        let class = seen.node.class();
+        if seen.node.count() < class.capacity() {
+            let mut node = seen.node.try_lock(seen.version).ok_or(Missed::Changed)?;
+            node.add(Some(byte), new);
+            return Ok(());
+        }
+        let class = class.larger().expect("a direct node has a place for every byte");
+        let mut larger = self.replace(place, node_ref, seen, class, |_| true)?;
+        larger.add(Some(byte), new);
+        Ok(())
+    }
+
+    /// Puts a copy of the node `seen` in its place, of another class, with the children that `keep`
+    /// says; gives it back locked, so that nobody sees it as it is.
+    fn replace(
+        &self,
+        place: Place<'_>,
+        node_ref: NodeRef,
+        seen: Seen<'_>,
+        class: Class,
+        keep: impl Fn(Option<u8>) -> bool,
+    ) -> Attempt<Locked<'_>> {
+        let copy_ref = self.arena.allocate(class)?;
+        let mut copy = self.arena.node(copy_ref).begun();
+        let locks =
+            place.try_lock().and_then(|parent| Some((parent, seen.node.try_lock(seen.version)?)));
+        let Some((mut parent, node)) = locks else {
+            copy.retire();
+            self.arena.release(copy_ref);
+            return Err(Missed::Changed);
+        };
+        copy.set_common_of(seen.node);
+        seen.node.for_each(|byte, slot| {
+            if keep(byte) {
+                copy.add(byte, slot);
+            }
+        });
+        parent.set(place.at, Slot::Node(copy_ref));
+        drop(parent);
+        node.retire();
+        self.arena.release(node_ref);
+        Ok(copy)
+    }
+
+    /// Makes `key` not found; answers where it was found before.
+    pub(super) fn remove<R: Records>(&self, key: &[u8], records: &R) -> Attempt<Option<Location>> {
+        let Some((location, _)) = self.find(key, records)? else { return Ok(None) };
+        let Some(Path { above, place }) = self.path_to(key, location)? else {
+            return Err(Missed::Changed);
+        };
+        let Some(Above { parent, node_ref, gone }) = above else {
+            let mut anchor = place.try_lock().ok_or(Missed::Changed)?;
+            anchor.set(ROOT, Slot::Empty);
+            return Ok(Some(location));
+        };
+        let seen = place.seen();
+        let left = seen.node.used().saturating_sub(1);
+        let class = seen.node.class();
+        if left == 1 {
+            // The only one left takes the place of the node.
+            let mut locked = parent.try_lock().ok_or(Missed::Changed)?;
+            let node = seen.node.try_lock(seen.version).ok_or(Missed::Changed)?;
+            let mut last = Slot::Empty;
+            seen.node.for_each(|byte, slot| {
+                if byte != gone {
+                    last = slot;
+                }
+            });
+            locked.set(parent.at, last);
+            drop(locked);
+            node.retire();
+            self.arena.release(node_ref);
+        } else if let Some(smaller) = class.smaller()
+            && left <= class.shrinks_at()
+        {
+            drop(self.replace(parent, node_ref, seen, smaller, |byte| byte != gone)?);
+        } else {
+            let mut node = place.try_lock().ok_or(Missed::Changed)?;
+            node.take_out(place.at);
+        }
+        Ok(Some(location))
+    }
+
+    /// The slot that holds `location`, under which `key` is found. `None` if it is not there.
+    fn path_to(&self, key: &[u8], location: Location) -> Attempt<Option<Path<'_>>> {
+        let mut place = self.root();
+        let mut above = None;
+        loop {
+            match place.slot() {
+                Slot::Leaf(found) if found == location => return Ok(Some(Path { above, place })),
+                Slot::Node(node_ref) => {
+                    let parent = place;
+                    let Seen { node, version } = self.enter(parent.seen(), node_ref)?;
+                    let gone = key.get(node.depth()).copied();
+                    let at = match gone {
+                        None => END,
+                        Some(byte) => match node.find(byte) {
+                            Some(at) => at,
+                            None => {
+                                or_changed(node.is_still(version))?;
+                                return Ok(None);
+                            }
+                        },
+                    };
+                    above = Some(Above { parent, node_ref, gone });
+                    place = Place { node, version, at };
+                }
+                Slot::Empty | Slot::Leaf(_) => {
+                    or_changed(place.is_still())?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Makes `key` found at `to` if it is found at `from`.
+    pub(super) fn relocate(&self, key: &[u8], from: Location, to: Location) -> Attempt<bool> {
+        let Some(Path { place, .. }) = self.path_to(key, from)? else { return Ok(false) };
+        place.try_lock().ok_or(Missed::Changed)?.exchange_leaf(place.at, to);
+        Ok(true)
+    }
+
+    /// Takes the whole tree out. Nobody publishes or removes meanwhile.
+    pub(super) fn detach(&self) -> Slot {
+        let root = self.root();
+        let mut anchor = root.try_lock().expect("nobody else changes it");
+        let tree = root.slot();
+        anchor.set(ROOT, Slot::Empty);
+        tree
+    }
+
+    /// Takes a tree that was detached to pieces, and calls `visit` with all places in it.
+    pub(super) fn dismantle(&self, tree: Slot, mut visit: impl FnMut(Location)) {
+        let mut pending = vec![tree];
+        while let Some(slot) = pending.pop() {
+            match slot {
+                Slot::Empty => {}
+                Slot::Leaf(location) => visit(location),
+                Slot::Node(place) => {
+                    let node = self.arena.node(place);
+                    let version = node.version().expect("only its parent referred to it");
+                    let locked = node.try_lock(version).expect("nobody else changes it");
+                    node.for_each(|_, slot| pending.push(slot));
+                    locked.retire();
+                    self.arena.release(place);
+                }
+            }
+        }
+    }
+}
+
+/// How many first bytes two different keys have in common.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
