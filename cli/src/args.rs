@@ -178,6 +178,9 @@ pub(crate) struct DelArgs {
     /// The keys
     #[arg(required = true)]
     pub(crate) keys: Vec<String>,
+    /// Remove keys whose records cannot be read: a media error
+    #[arg(long)]
+    pub(crate) lost: bool,
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::Zeroable;
 use parking_lot::Mutex;
@@ -53,6 +54,8 @@ pub(crate) struct BadPageList {
     written: Mutex<Written>,
     /// Guards nothing but itself: a leaf.
     known: Mutex<Known>,
+    /// Whether a page was noted in this life.
+    has_met: AtomicBool,
 }
 
 /// What the copies on the medium say.
@@ -162,7 +165,7 @@ impl BadPageList {
         let Found { generation, is_twofold, pages } = found;
         let written = Mutex::new(Written { generation, is_twofold });
         let known = Known { listed: pages, ..Known::default() };
-        Self { allocator, seed, written, known: Mutex::new(known) }
+        Self { allocator, seed, written, known: Mutex::new(known), has_met: AtomicBool::new(false) }
     }
 
     /// Keeps listed pages from the allocator, once their owners have claimed them.
@@ -173,6 +176,8 @@ impl BadPageList {
 
     /// Takes in `page`, which met a media error. The caller may hold any lock but the allocator's.
     pub(crate) fn note(&self, medium: &Medium, page: PageNo) {
+        // ORDERING: Relaxed; whoever is told of the error sees it.
+        self.has_met.store(true, Ordering::Relaxed);
         self.allocator.quarantine(page);
         if self.known.lock().take_in(page) {
             self.write_waiting(medium);
@@ -229,6 +234,12 @@ impl BadPageList {
         known.unlisted.remove(&page);
         self.allocator.forgive(page);
         Ok(true)
+    }
+
+    /// Whether a media error was met in this life.
+    #[inline]
+    pub(crate) fn has_met(&self) -> bool {
+        self.has_met.load(Ordering::Relaxed)
     }
 
     /// What is known. Takes no lock that is held over a fence.

@@ -446,6 +446,12 @@ impl Pool {
         self.0.shared.bad_pages.snapshot()
     }
 
+    /// Whether a media error was met since the pool was opened. Costs a load.
+    #[inline]
+    pub fn has_met_media_errors(&self) -> bool {
+        self.0.shared.bad_pages.has_met()
+    }
+
     /// Takes the page at `offset` off the list of bad pages, if it is on it (or would be, see
     /// [`BadPages::unlisted`]), and can be read again: something outside the pool healed it, for example
     /// a hole punched into the file and filled again, or `ndctl clear-errors`. From then on it is given

@@ -60,11 +60,14 @@ impl Candidate<'_> {
     /// # Errors
     /// Those of [`Store::locate`].
     fn is_needed(&self, store: &Store) -> Result<bool> {
-        let found = store.locate(&self.keyspace, self.record.key)?;
-        Ok(match self.record.kind {
-            Kind::Put => found == Some(self.from),
-            Kind::Tombstone => found.is_none(),
-        })
+        match self.record.kind {
+            Kind::Put => self.keyspace.index.is_at(self.record.key, self.from),
+            Kind::Tombstone => match store.locate(&self.keyspace, self.record.key) {
+                // What is there may be of another key.
+                Err(error) if error.is_media_error() => Ok(true),
+                found => Ok(found?.is_none()),
+            },
+        }
     }
 }
 

@@ -214,8 +214,44 @@ impl Ordered {
         }
     }
 
-    /// The record of some key below a node.
+    /// The record of some key below a node: of the first one, or of another if that cannot be read.
     pub(super) fn any_key<R: Records>(&self, seen: Seen<'_>, records: &R) -> Attempt<R::Record> {
+        match self.first_key(seen, records) {
+            Err(Missed::Failed(error)) if error.is_media_error() => {
+                self.readable_key(seen, records, error)
+            }
+            first => first,
+        }
+    }
+
+    /// The record of a key below a node that can be read; `failed` if there is none.
+    #[cold]
+    fn readable_key<'a, R: Records>(
+        &'a self,
+        top: Seen<'a>,
+        records: &R,
+        failed: crate::Error,
+    ) -> Attempt<R::Record> {
+        let mut pending = Vec::new();
+        top.node.for_each(|_, slot| pending.push((top, slot)));
+        while let Some((seen, slot)) = pending.pop() {
+            match slot {
+                Slot::Empty => {}
+                Slot::Leaf(location) => match records.record(location) {
+                    Ok(record) => return record.ok_or(Missed::Changed),
+                    Err(_) => or_changed(seen.node.is_still(seen.version))?,
+                },
+                Slot::Node(place) => {
+                    let child = self.enter(seen, place)?;
+                    child.node.for_each(|_, slot| pending.push((child, slot)));
+                }
+            }
+        }
+        or_changed(top.node.is_still(top.version))?;
+        Err(Missed::Failed(failed))
+    }
+
+    fn first_key<R: Records>(&self, seen: Seen<'_>, records: &R) -> Attempt<R::Record> {
         let mut seen = seen;
         loop {
             let mut first = Slot::Empty;
@@ -388,14 +424,39 @@ impl Ordered {
 
     /// Makes `key` not found; answers where it was found before.
     pub(super) fn remove<R: Records>(&self, key: &[u8], records: &R) -> Attempt<Option<Location>> {
-        let Some((location, _)) = self.find(key, records)? else { return Ok(None) };
+        match self.find(key, records)? {
+            Some((location, _)) => self.take_out(key, location).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes what is at the place of `key` not found, if its record cannot be read: it may be that of
+    /// another key. Answers where it is.
+    pub(super) fn remove_lost<R: Records>(
+        &self,
+        key: &[u8],
+        records: &R,
+    ) -> Attempt<Option<Location>> {
+        let Way::Leaf(place, location) = self.descend(key, records, false)? else {
+            return Ok(None);
+        };
+        match self.record_of(&place, location, records) {
+            Err(Missed::Failed(error)) if error.is_media_error() => {
+                self.take_out(key, location).map(Some)
+            }
+            other => other.map(|_| None),
+        }
+    }
+
+    /// Takes out the slot on the way of `key` that holds `location`.
+    fn take_out(&self, key: &[u8], location: Location) -> Attempt<Location> {
         let Some(Path { above, place }) = self.path_to(key, location)? else {
             return Err(Missed::Changed);
         };
         let Some(Above { parent, node_ref, gone }) = above else {
             let mut anchor = place.try_lock().ok_or(Missed::Changed)?;
             anchor.set(ROOT, Slot::Empty);
-            return Ok(Some(location));
+            return Ok(location);
         };
         let seen = place.seen();
         let left = seen.node.used().saturating_sub(1);
@@ -422,7 +483,7 @@ impl Ordered {
             let mut node = place.try_lock().ok_or(Missed::Changed)?;
             node.take_out(place.at);
         }
-        Ok(Some(location))
+        Ok(location)
     }
 
     /// The slot that holds `location`, under which `key` is found. `None` if it is not there.
@@ -455,6 +516,11 @@ impl Ordered {
                 }
             }
         }
+    }
+
+    /// Whether `key` is found at `location`, without a look at the record.
+    pub(super) fn is_at(&self, key: &[u8], location: Location) -> Attempt<bool> {
+        Ok(self.path_to(key, location)?.is_some())
     }
 
     /// Makes `key` found at `to` if it is found at `from`.

@@ -346,7 +346,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::encode_id;
-    use crate::commit::{Op, Scope, Verdict};
+    use crate::commit::{Lost, Op, Scope, Verdict};
     use crate::store::Store;
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         let value = encode_id(1);
         for key in [b"one", b"two"] {
             let names = &store.catalog.names;
-            let op = Op { keyspace: names, key, value: Some(&value) };
+            let op = Op { keyspace: names, key, value: Some(&value), lost: Lost::Refuse };
             store.commit(Scope::Keys, &[op], || Ok(Verdict::Write(())), || {}).unwrap();
         }
         // Not closed, so the next opening has a segment to seal.

@@ -103,11 +103,19 @@ fn every_page_may_go_bad() {
             }
             assert_eq!(items.len() as u64, KEYS);
             for (number, item) in numbers.into_iter().zip(items) {
-                let found = item.map(|(found, value)| {
-                    assert_eq!(found, key(number).as_bytes());
-                    Some(value.to_vec())
-                });
-                let is_there = judge(page, number, found, 1);
+                let is_there = match item {
+                    Ok((found, value)) => {
+                        assert_eq!(found, key(number).as_bytes());
+                        judge(page, number, Ok(Some(value.to_vec())), 1)
+                    }
+                    // Its key is lost as well, so the error names the place.
+                    Err(Error::MediaError { what, offset, .. }) => {
+                        assert!(what.starts_with("segment"), "page {page}: {what}");
+                        assert_eq!(offset, page * PAGE);
+                        false
+                    }
+                    Err(error) => panic!("page {page}: {error}"),
+                };
                 assert_eq!(is_there, !lost_here.contains(&number), "page {page}, key {number}");
             }
         }
@@ -129,7 +137,7 @@ fn every_page_may_go_bad() {
         for number in 0..KEYS {
             match keyspace.insert(key(number), value(number, 2)) {
                 Ok(()) => versions[number as usize] = 2,
-                // Metadata that cannot be read or written refuses; what was there stays.
+                // What was there cannot be read, or metadata neither read nor written: it stays.
                 Err(Error::MediaError { .. }) => refused += 1,
                 Err(error) => panic!("page {page}: {error}"),
             }

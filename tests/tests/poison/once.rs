@@ -134,6 +134,11 @@ fn what_can_be_read_of_a_segment_is_saved_and_its_good_pages_return() {
             assert!(lost_then.iter().all(beside), "page {page}: {lost_at_first:?}, {lost_then:?}");
             of_batches += lost_then.len() - lost_at_first.len();
             for number in lost_then {
+                let refused = keyspace.insert(key(number), value(number, version(number)));
+                assert!(matches!(refused, Err(Error::MediaError { .. })), "{refused:?}");
+                assert!(keyspace.remove_lost(key(number)).unwrap());
+                assert!(!keyspace.remove_lost(key(number)).unwrap());
+                assert!(keyspace.get(key(number)).unwrap().is_none());
                 keyspace.insert(key(number), value(number, version(number))).unwrap();
             }
         }
