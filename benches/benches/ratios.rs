@@ -2,7 +2,8 @@
 //! process, so that a busy machine disturbs both alike. Prints a table of medians and ratios.
 //!
 //! `cargo bench -p daxite-benches --bench ratios`. `DAXITE_BENCH_KEYS` says how many keys (a million),
-//! `DAXITE_BENCH_POOL` where the pool lives, `DAXITE_BENCH_ROUNDS` how often each is measured (7).
+//! `DAXITE_BENCH_POOL` where the pool lives, `DAXITE_BENCH_ROUNDS` how often each is measured (7), and
+//! `DAXITE_BENCH_ONLY` which rows are measured, by a part of their names: for profilers.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -25,15 +26,20 @@ struct Row {
     name: &'static str,
     /// Nanoseconds for each operation, by round.
     rounds: Vec<f64>,
+    is_wanted: bool,
 }
 
 impl Row {
     fn new(name: &'static str) -> Self {
-        Self { name, rounds: Vec::new() }
+        let only = std::env::var("DAXITE_BENCH_ONLY").unwrap_or_default();
+        Self { name, rounds: Vec::new(), is_wanted: name.contains(&only) }
     }
 
     /// Measures a round: `count` times what `operation` does.
     fn measure(&mut self, count: u64, mut operation: impl FnMut()) {
+        if !self.is_wanted {
+            return;
+        }
         let started = Instant::now();
         (0..count).for_each(|_| operation());
         self.rounds.push(started.elapsed().as_nanos() as f64 / count as f64);
@@ -42,7 +48,7 @@ impl Row {
     fn median(&self) -> f64 {
         let mut rounds = self.rounds.clone();
         rounds.sort_by(f64::total_cmp);
-        rounds[rounds.len() / 2]
+        rounds.get(rounds.len() / 2).copied().unwrap_or(f64::NAN)
     }
 }
 

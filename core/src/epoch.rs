@@ -30,6 +30,7 @@ pub struct Pin {
 /// cell.replace(None);
 /// assert_eq!(*seven, 7);
 /// ```
+#[inline]
 pub fn pin() -> Pin {
     Pin { guard: epoch::pin() }
 }
@@ -74,6 +75,7 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
     /// drop(cell);
     /// assert_eq!(*seven, 7);
     /// ```
+    #[inline]
     pub fn load<'p>(&'p self, pin: &'p Pin) -> Option<&'p T> {
         let _ = pin;
         // ORDERING: Acquire; pairs with the AcqRel in `replace` and `set_if_empty`.
@@ -84,6 +86,7 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
     }
 
     /// What the cell holds, counted.
+    #[inline]
     pub fn load_arc(&self, pin: &Pin) -> Option<Arc<T>> {
         let pointer = std::ptr::from_ref(self.load(pin)?);
         // SAFETY: `pointer` comes from `Arc::into_raw` and has a count by invariant 2.

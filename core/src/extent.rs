@@ -64,6 +64,7 @@ impl Extent {
     }
 
     /// Length of the mapping in bytes.
+    #[inline]
     pub fn len_bytes(&self) -> u64 {
         self.pinned.physical.len_bytes
     }
@@ -79,11 +80,13 @@ impl Extent {
     }
 
     /// Where it is in the pool.
+    #[inline]
     pub fn physical(&self) -> Offset {
         self.pinned.physical.start
     }
 
     /// Bytes from the start that can be read.
+    #[inline]
     pub fn frozen_bytes(&self) -> u64 {
         // ORDERING: Acquire; pairs with the Release in `freeze`.
         self.frozen.load(Ordering::Acquire)
@@ -105,6 +108,7 @@ impl Extent {
     }
 
     /// `len_bytes` bytes from `start` on; `None` unless all of them are frozen.
+    #[inline]
     pub fn bytes(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {
         let end = start.checked_add(len_bytes)?;
         (end <= self.frozen_bytes()).then(|| {
@@ -156,6 +160,7 @@ impl Extent {
         pages.into_iter().map(PageNo::offset).collect()
     }
 
+    #[inline]
     fn part(&self, start: u64, len_bytes: u64) -> ByteRange {
         let range = ByteRange::new(Offset(self.physical().0 + start), len_bytes);
         assert!(range.end() <= self.pinned.physical.end(), "a part past the extent");
@@ -163,6 +168,7 @@ impl Extent {
     }
 
     /// Where `len_bytes` bytes from `start` on are, which somebody is about to look at.
+    #[inline]
     fn address(&self, start: u64, len_bytes: u64) -> *const u8 {
         let medium = &self.pinned.volume.pool.medium;
         let offset = Offset(self.physical().0 + start);

@@ -67,6 +67,7 @@ impl<'a> Record<'a> {
     }
 
     /// The record at the start of `bytes`. `None` if there is none.
+    #[inline]
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let header: RecordHeader = pod_read_unaligned(bytes.get(..RECORD_HEADER_BYTES)?);
         let kind = match header.kind {

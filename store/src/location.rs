@@ -47,16 +47,19 @@ impl Location {
         Self(size_class(len_bytes)).len_bytes()
     }
 
+    #[inline]
     pub(crate) fn segment(self) -> SegmentNo {
         SegmentNo(((self.0 >> POSITION_SHIFT) * UNIT / HUGE) as u32)
     }
 
     /// In bytes from the start of the segment.
+    #[inline]
     pub(crate) fn offset(self) -> u64 {
         (self.0 >> POSITION_SHIFT) * UNIT % HUGE
     }
 
     /// Length of the record, rounded up to a line from 512 KiB on.
+    #[inline]
     pub(crate) fn len_bytes(self) -> u64 {
         let size = self.0 & 0xffff;
         if self.0 & COARSE == 0 { size * UNIT } else { size * LINE }

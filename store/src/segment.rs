@@ -192,6 +192,7 @@ impl Segment {
         }
     }
 
+    #[inline]
     pub(crate) fn extent(&self) -> &Extent {
         &self.extent
     }
@@ -297,6 +298,7 @@ impl Segment {
     }
 
     /// `None` unless all of the range can be read.
+    #[inline]
     pub(crate) fn range(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {
         self.extent.bytes(start, len_bytes)
     }
@@ -305,6 +307,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::Corruption`] if its bytes make no sense, [`Error::MediaError`] if they cannot be read.
+    #[inline]
     pub(crate) fn record(&self, location: Location) -> Result<Record<'_>> {
         debug_assert_eq!(location.segment(), self.no);
         let start = location.offset();

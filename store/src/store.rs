@@ -101,6 +101,7 @@ impl Store {
 
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`].
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Error::Closed);
@@ -167,6 +168,7 @@ impl Store {
         }
     }
 
+    #[inline]
     fn find<'p>(
         &'p self,
         keyspace: &KeyspaceCore,
@@ -276,6 +278,7 @@ pub(crate) struct Found<'p> {
 }
 
 impl Keyed for Found<'_> {
+    #[inline]
     fn key(&self) -> &[u8] {
         self.record.key
     }
@@ -284,6 +287,7 @@ impl Keyed for Found<'_> {
 impl<'p> Records for Pinned<'p> {
     type Record = Found<'p>;
 
+    #[inline]
     fn record(&self, location: Location) -> Result<Option<Found<'p>>> {
         let Some(segment) = self.table.get(location.segment(), self.pin) else { return Ok(None) };
         let record = segment.record(location).map_err(|error| error.hitting(segment.no))?;

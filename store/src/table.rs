@@ -29,6 +29,7 @@ impl SegmentTable {
     }
 
     /// The segment `no`, for as long as `pin` lives.
+    #[inline]
     pub(crate) fn get<'p>(&'p self, no: SegmentNo, pin: &'p Pin) -> Option<&'p Segment> {
         self.leaves.get(no.0 as usize / LEAF)?[no.0 as usize % LEAF].load(pin)
     }

@@ -94,6 +94,7 @@ impl Mapping {
 
     /// Address of the byte at `offset`. Panics past the end: every caller has checked its range
     /// against the pool, so that is a broken invariant of ours.
+    #[inline]
     pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
         assert!(offset.0 <= self.len_bytes, "offset {offset} past a pool of {}", self.len_bytes);
         self.base.as_ptr().wrapping_add(offset.0 as usize)
@@ -130,6 +131,7 @@ impl Mapping {
     }
 
     /// Not zero in the process that made the mapping, zero in its children.
+    #[inline]
     fn made_here(&self) -> &AtomicU64 {
         let word = self.base.as_ptr().wrapping_add(self.len_bytes.next_multiple_of(PAGE) as usize);
         // SAFETY: the word is at the start of a page behind the mapping, inside the reservation

@@ -214,6 +214,7 @@ impl Medium {
         self.id
     }
 
+    #[inline]
     pub(crate) fn len_bytes(&self) -> u64 {
         self.mapping.len_bytes()
     }
@@ -222,6 +223,7 @@ impl Medium {
         self.kind
     }
 
+    #[inline]
     pub(crate) fn persistence(&self) -> Persistence {
         self.persistence
     }
@@ -230,6 +232,7 @@ impl Medium {
         self.instruction
     }
 
+    #[inline]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
@@ -288,6 +291,7 @@ impl Medium {
     }
 
     /// Address of the byte at `offset`, for the modules that hold the right to dereference it.
+    #[inline]
     pub(crate) fn address(&self, offset: Offset) -> *mut u8 {
         self.mapping.address(offset)
     }

@@ -194,6 +194,7 @@ pub(crate) fn copy_out(medium: &Medium, start: Offset, to: &mut [u8]) -> Result<
 }
 
 /// Somebody is about to look at `range` through a slice.
+#[inline]
 pub(crate) fn before_read(medium: &Medium, range: ByteRange) {
     observe::before_read(medium, range);
 }

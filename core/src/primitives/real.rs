@@ -38,6 +38,7 @@ pub fn cores() -> usize {
 }
 
 /// A number for the current thread, in the order in which threads first asked.
+#[inline]
 pub fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -137,6 +137,28 @@ impl Slot {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Version(u64);
 
+/// Number of children, depth, and the bytes of few children.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Meta(u64);
+
+impl Meta {
+    #[inline]
+    fn count(self, class: Class) -> usize {
+        // Cut, because what is read while somebody writes may be anything.
+        ((self.0 & 0xffff) as usize).min(class.capacity())
+    }
+
+    /// How many first bytes all keys below have in common.
+    #[inline]
+    pub(super) fn depth(self) -> usize {
+        (self.0 >> 16 & 0xffff) as usize
+    }
+
+    fn few_bytes(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
 /// A node, or what is left of it.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
@@ -210,22 +232,16 @@ impl<'a> Node<'a> {
         Locked { node: self, next: (version & !LOCKED) + CHANGE }
     }
 
+    /// What the node says of itself.
     #[inline]
-    fn meta(self) -> u64 {
-        self.words[META].load(Ordering::Relaxed)
+    pub(super) fn meta(self) -> Meta {
+        Meta(self.words[META].load(Ordering::Relaxed))
     }
 
     /// Number of children.
     #[inline]
     pub(super) fn count(self) -> usize {
-        // Cut, because what is read while somebody writes may be anything.
-        ((self.meta() & 0xffff) as usize).min(self.class.capacity())
-    }
-
-    /// How many first bytes all keys below have in common.
-    #[inline]
-    pub(super) fn depth(self) -> usize {
-        (self.meta() >> 16 & 0xffff) as usize
+        self.meta().count(self.class)
     }
 
     /// Up to 8 bytes that stand in all keys below before the depth, by position.
@@ -252,20 +268,20 @@ impl<'a> Node<'a> {
         &self.words[HEAD..self.class.slots_at()]
     }
 
-    /// The word of the slot for `byte`. `None` if there is no such child.
+    /// The word of the slot for `byte`, by `meta`. `None` if there is no such child.
     #[inline]
-    pub(super) fn find(self, byte: u8) -> Option<usize> {
+    pub(super) fn find(self, meta: Meta, byte: u8) -> Option<usize> {
         match self.class {
             Class::Direct => {
                 let at = HEAD + usize::from(byte);
                 (self.words[at].load(Ordering::Relaxed) != 0).then_some(at)
             }
             Class::Few => {
-                let at = position(self.meta() >> 32 | !0 << 32, byte);
-                (at < self.count().min(4)).then_some(HEAD + at)
+                let at = position(u64::from(meta.few_bytes()) | !0 << 32, byte);
+                (at < meta.count(Class::Few)).then_some(HEAD + at)
             }
             Class::Some | Class::Many => {
-                let count = self.count();
+                let count = meta.count(self.class);
                 for (nth, word) in self.byte_words().iter().enumerate() {
                     let at = position(word.load(Ordering::Relaxed), byte);
                     if at < 8 {
@@ -284,7 +300,7 @@ impl<'a> Node<'a> {
         match self.class {
             Class::Direct => {}
             Class::Few => {
-                bytes[..4].copy_from_slice(&((self.meta() >> 32) as u32).to_le_bytes());
+                bytes[..4].copy_from_slice(&self.meta().few_bytes().to_le_bytes());
             }
             Class::Some | Class::Many => {
                 for (word, bytes) in self.byte_words().iter().zip(bytes.chunks_exact_mut(8)) {
@@ -377,7 +393,7 @@ impl<'a> Locked<'a> {
         debug_assert!(depth <= key.len() && depth <= 0xffff);
         let before = before(key, depth);
         self.node.words[BEFORE].store(u64::from_be_bytes(before), Ordering::Relaxed);
-        let meta = self.node.meta() & !0xffff_0000 | (depth as u64) << 16;
+        let meta = self.node.meta().0 & !0xffff_0000 | (depth as u64) << 16;
         self.node.words[META].store(meta, Ordering::Relaxed);
     }
 
@@ -385,7 +401,7 @@ impl<'a> Locked<'a> {
     pub(super) fn set_common_of(&mut self, other: Node<'_>) {
         let before = other.words[BEFORE].load(Ordering::Relaxed);
         self.node.words[BEFORE].store(before, Ordering::Relaxed);
-        let meta = self.node.meta() & !0xffff_0000 | other.meta() & 0xffff_0000;
+        let meta = self.node.meta().0 & !0xffff_0000 | other.meta().0 & 0xffff_0000;
         self.node.words[META].store(meta, Ordering::Relaxed);
     }
 
@@ -450,7 +466,7 @@ impl<'a> Locked<'a> {
     }
 
     fn set_children(&mut self, count: usize, bytes: Option<&[u8; 48]>) {
-        let mut meta = self.node.meta() & !0xffff | count as u64;
+        let mut meta = self.node.meta().0 & !0xffff | count as u64;
         match (self.node.class, bytes) {
             (Class::Few, Some(bytes)) => {
                 let bytes = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -533,7 +549,7 @@ mod tests {
                 random ^= random >> 7;
                 random ^= random << 17;
                 let byte = (random >> 32) as u8;
-                match node.find(byte) {
+                match node.find(node.meta(), byte) {
                     Some(at) => {
                         assert_eq!(Some(&node.slot(at)), expected.get(&byte));
                         locked.take_out(at);
@@ -545,7 +561,7 @@ mod tests {
                     }
                     None => {
                         let first = *expected.keys().next().unwrap();
-                        locked.take_out(node.find(first).unwrap());
+                        locked.take_out(node.find(node.meta(), first).unwrap());
                         expected.remove(&first);
                     }
                 }

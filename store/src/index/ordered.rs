@@ -101,6 +101,7 @@ fn or_changed(holds: bool) -> Attempt<()> {
 }
 
 /// Tries until nothing changes meanwhile.
+#[inline]
 pub(super) fn persist<T>(mut attempt: impl FnMut() -> Attempt<T>) -> Result<T> {
     for nth in 0.. {
         match attempt() {
@@ -134,6 +135,7 @@ pub(super) enum Skipped {
 }
 
 /// Compares `key` from `from` on, up to the depth of `node`, with what the node knows of its keys.
+#[inline]
 pub(super) fn compare_skipped(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> Skipped {
     if from == depth {
         return Skipped::Same;
@@ -146,6 +148,12 @@ pub(super) fn compare_skipped(node: Node<'_>, key: &[u8], from: usize, depth: us
         return Skipped::Differ;
     }
     if depth - from <= 8 { Skipped::Same } else { Skipped::Unknown }
+}
+
+/// Whether the keys of `node`, which are those of `key` before `from`, may be so up to `depth`.
+#[inline]
+fn may_be_below(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> bool {
+    from == depth || !matches!(compare_skipped(node, key, from, depth), Skipped::Differ)
 }
 
 impl Ordered {
@@ -177,9 +185,8 @@ impl Ordered {
         Ok(Seen { node, version })
     }
 
-    /// Where `key` is or would be. `verify` says whether that has to be so for certain: without it,
-    /// the keys below a node may be others that agree with what the node knows of them.
-    fn descend<R: Records>(&self, key: &[u8], records: &R, verify: bool) -> Attempt<Way<'_>> {
+    /// Where `key` is or would be.
+    fn descend<R: Records>(&self, key: &[u8], records: &R) -> Attempt<Way<'_>> {
         let mut place = self.root();
         let mut depth = 0;
         loop {
@@ -189,22 +196,22 @@ impl Ordered {
                 Slot::Node(node_ref) => node_ref,
             };
             let seen = self.enter(place.seen(), node_ref)?;
-            let node_depth = seen.node.depth();
+            let meta = seen.node.meta();
+            let node_depth = meta.depth();
             let same = match compare_skipped(seen.node, key, depth, node_depth) {
                 Skipped::Same => true,
                 Skipped::Differ => false,
-                Skipped::Unknown if verify => {
+                Skipped::Unknown => {
                     let other = self.any_key(seen, records)?;
                     other.key().get(depth..node_depth) == Some(&key[depth..node_depth])
                 }
-                Skipped::Unknown => true,
             };
             if !same {
                 return Ok(Way::Differs(place, seen));
             }
             let at = match key.get(node_depth) {
                 None => END,
-                Some(&byte) => match seen.node.find(byte) {
+                Some(&byte) => match seen.node.find(meta, byte) {
                     Some(at) => at,
                     None => return Ok(Way::NoChild(place, node_ref, seen, byte)),
                 },
@@ -287,23 +294,42 @@ impl Ordered {
         record?.ok_or(Missed::Changed)
     }
 
+    /// Where `key` is, and its record. As [`Ordered::descend`], but the way there need not be
+    /// certain: the record tells.
+    #[inline]
     pub(super) fn find<R: Records>(
         &self,
         key: &[u8],
         records: &R,
     ) -> Attempt<Option<(Location, R::Record)>> {
-        let last = match self.descend(key, records, false)? {
-            Way::Leaf(place, location) => {
-                let record = self.record_of(&place, location, records)?;
-                if record.key() == key {
-                    return Ok(Some((location, record)));
-                }
-                place.seen()
+        let mut node = self.arena.node(self.anchor);
+        let mut version = node.version().ok_or(Missed::Changed)?;
+        let mut slot = node.slot(ROOT);
+        let mut depth = 0;
+        while let Slot::Node(place) = slot {
+            let child = self.arena.node(place);
+            let child_version = child.version().ok_or(Missed::Changed)?;
+            or_changed(node.is_still(version))?;
+            (node, version) = (child, child_version);
+            let meta = node.meta();
+            let node_depth = meta.depth();
+            slot = match key.get(node_depth) {
+                _ if !may_be_below(node, key, depth, node_depth) => Slot::Empty,
+                None => node.slot(END),
+                Some(&byte) => node.find(meta, byte).map_or(Slot::Empty, |at| node.slot(at)),
+            };
+            depth = node_depth + 1;
+        }
+        if let Slot::Leaf(location) = slot {
+            let record = records.record(location);
+            or_changed(record.is_ok() || node.is_still(version))?;
+            // A segment that is gone: the record was moved, and the slot says something else now.
+            let record = record?.ok_or(Missed::Changed)?;
+            if record.key() == key {
+                return Ok(Some((location, record)));
             }
-            Way::Empty(place) => place.seen(),
-            Way::NoChild(_, _, seen, _) | Way::Differs(_, seen) => seen,
-        };
-        or_changed(last.node.is_still(last.version))?;
+        }
+        or_changed(node.is_still(version))?;
         Ok(None)
     }
 
@@ -315,7 +341,7 @@ impl Ordered {
         records: &R,
     ) -> Attempt<Option<Location>> {
         let new = Slot::Leaf(to);
-        match self.descend(key, records, true)? {
+        match self.descend(key, records)? {
             Way::Leaf(place, from) => {
                 let record = self.record_of(&place, from, records)?;
                 if record.key() == key {
@@ -336,7 +362,7 @@ impl Ordered {
             Way::Differs(place, seen) => {
                 let record = self.any_key(seen, records)?;
                 let depth = common(record.key(), key);
-                or_changed(depth < seen.node.depth() && seen.node.is_still(seen.version))?;
+                or_changed(depth < seen.node.meta().depth() && seen.node.is_still(seen.version))?;
                 self.fork(place, key, depth, record.key().get(depth).copied(), new)?;
             }
         }
@@ -496,10 +522,11 @@ impl Ordered {
                 Slot::Node(node_ref) => {
                     let parent = place;
                     let Seen { node, version } = self.enter(parent.seen(), node_ref)?;
-                    let gone = key.get(node.depth()).copied();
+                    let meta = node.meta();
+                    let gone = key.get(meta.depth()).copied();
                     let at = match gone {
                         None => END,
-                        Some(byte) => match node.find(byte) {
+                        Some(byte) => match node.find(meta, byte) {
                             Some(at) => at,
                             None => {
                                 or_changed(node.is_still(version))?;

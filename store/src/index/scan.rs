@@ -125,7 +125,8 @@ impl Ordered {
                         way.push(Step::whole(seen, end));
                         return Ok(way);
                     };
-                    let node_depth = seen.node.depth();
+                    let meta = seen.node.meta();
+                    let node_depth = meta.depth();
                     let skipped = compare_skipped(seen.node, key, depth, node_depth);
                     if !matches!(skipped, Skipped::Same) {
                         let other = self.any_key(seen, records)?;
@@ -142,7 +143,7 @@ impl Ordered {
                     way.push(Step::behind(seen, byte, end));
                     slot = match byte {
                         None => seen.node.slot(END),
-                        Some(byte) => match seen.node.find(byte) {
+                        Some(byte) => match seen.node.find(meta, byte) {
                             Some(at) => seen.node.slot(at),
                             None => Slot::Empty,
                         },
