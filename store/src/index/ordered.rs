@@ -302,6 +302,24 @@ impl Ordered {
         key: &[u8],
         records: &R,
     ) -> Attempt<Option<(Location, R::Record)>> {
+        let (seen, leaf) = self.leaf_of(key)?;
+        if let Some(location) = leaf {
+            let record = records.record(location);
+            or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
+            // A segment that is gone: the record was moved, and the slot says something else now.
+            let record = record?.ok_or(Missed::Changed)?;
+            if record.key() == key {
+                return Ok(Some((location, record)));
+            }
+        }
+        or_changed(seen.node.is_still(seen.version))?;
+        Ok(None)
+    }
+
+    /// What the slot of `key` holds if it is a record, which may be that of another key; and the last node
+    /// on the way there.
+    #[inline]
+    fn leaf_of(&self, key: &[u8]) -> Attempt<(Seen<'_>, Option<Location>)> {
         let mut node = self.arena.node(self.anchor);
         let mut version = node.version().ok_or(Missed::Changed)?;
         let mut slot = node.slot(ROOT);
@@ -320,17 +338,11 @@ impl Ordered {
             };
             depth = node_depth + 1;
         }
-        if let Slot::Leaf(location) = slot {
-            let record = records.record(location);
-            or_changed(record.is_ok() || node.is_still(version))?;
-            // A segment that is gone: the record was moved, and the slot says something else now.
-            let record = record?.ok_or(Missed::Changed)?;
-            if record.key() == key {
-                return Ok(Some((location, record)));
-            }
-        }
-        or_changed(node.is_still(version))?;
-        Ok(None)
+        let leaf = match slot {
+            Slot::Leaf(location) => Some(location),
+            Slot::Empty | Slot::Node(_) => None,
+        };
+        Ok((Seen { node, version }, leaf))
     }
 
     /// Makes `key` found at `to`; answers where it was found before.
@@ -463,14 +475,14 @@ impl Ordered {
         key: &[u8],
         records: &R,
     ) -> Attempt<Option<Location>> {
-        let Way::Leaf(place, location) = self.descend(key, records, false)? else {
-            return Ok(None);
-        };
-        match self.record_of(&place, location, records) {
-            Err(Missed::Failed(error)) if error.is_media_error() => {
-                self.take_out(key, location).map(Some)
+        let (seen, Some(location)) = self.leaf_of(key)? else { return Ok(None) };
+        match records.record(location) {
+            Err(error) if error.is_media_error() => self.take_out(key, location).map(Some),
+            record => {
+                or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
+                record?;
+                Ok(None)
             }
-            other => other.map(|_| None),
         }
     }
 
