@@ -108,7 +108,8 @@ fn what_can_be_read_of_a_segment_is_saved_and_its_good_pages_return() {
         hit += lost_at_first.len();
 
         // Dead records are what makes a segment worth the work. Those on the page stay as they are.
-        let overwritten = |number: u64| number % 2 == 0 && !lost_at_first.contains(&number);
+        let overwritten =
+            |number: u64| number.is_multiple_of(2) && !lost_at_first.contains(&number);
         let version = |number: u64| u8::from(overwritten(number));
         for number in (0..KEYS).filter(|number| overwritten(*number)) {
             keyspace.insert(key(number), value(number, 1)).unwrap();
