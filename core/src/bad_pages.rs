@@ -5,7 +5,8 @@
 //!    copy, and between updates both say the same.
 //! 2. Where the older copy cannot be written, nothing is: the other one is the only one.
 //! 3. A page that finds no place on the list is kept from everyone in this life, and counted.
-//! 4. A page may be noted under any lock: nobody waits for the list, but who forgets a page of it.
+//! 4. A page may be noted under any lock: nobody waits for the list, but who forgets a page of it, and the
+//!    first change of a life.
 //!
 //! `docs/FORMAT.md` has the argument for crashes, `docs/DAX.md` who tells the list. Knows nothing of what
 //! stands on a page.
