@@ -20,6 +20,7 @@ const FRAME: [u8; 192] = [7; 192];
 const ROUND: u64 = 200_000;
 const SCAN: usize = 100;
 const BATCH: u64 = 100;
+const MANY: usize = 16;
 
 /// One row of the table.
 struct Row {
@@ -131,11 +132,12 @@ fn main() {
         "hash map and log",
         "get in place",
         "get, value kept",
+        "get of 16 at once, per key",
         "get, miss",
         "scan of 100, per record",
     ]
     .map(Row::new);
-    let [append, update, put, remove, batch, limit, in_place, kept, miss, scan] = &mut rows;
+    let [append, update, put, remove, batch, limit, in_place, kept, many, miss, scan] = &mut rows;
     let mut random = Random::new(1);
     for _ in 0..rounds {
         append.measure(ROUND, || raw.append(&FRAME));
@@ -168,6 +170,11 @@ fn main() {
             let value = keyspace.get(key(random.below(keys))).expect("no damage");
             black_box(sum(&value.expect("a key")));
         });
+        many.measure(ROUND / MANY as u64, || {
+            let keys: [_; MANY] = std::array::from_fn(|_| key(random.below(keys)));
+            let values = keyspace.get_many(&keys).expect("no damage");
+            black_box(values.iter().flatten().map(|value| sum(value)).sum::<u64>());
+        });
         miss.measure(ROUND, || {
             black_box(keyspace.contains_key(key(keys + random.below(keys))).expect("no damage"));
         });
@@ -178,6 +185,7 @@ fn main() {
         });
     }
     batch.rounds.iter_mut().for_each(|ns| *ns /= BATCH as f64);
+    many.rounds.iter_mut().for_each(|ns| *ns /= MANY as f64);
     scan.rounds.iter_mut().for_each(|ns| *ns /= SCAN as f64);
     let (append, limit) = (append.median(), limit.median());
     println!(

@@ -233,7 +233,7 @@ impl Allocator {
         }
     }
 
-    /// Bytes that are free, in whatever pieces.
+    /// Pages that are free, in whatever pieces.
     pub(crate) fn free_pages(&self) -> u64 {
         self.state.lock().free_pages
     }

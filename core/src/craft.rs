@@ -95,7 +95,7 @@ pub fn tables(image: &[u8]) -> Result<Vec<Table>> {
     let mut tables: Vec<Table> = Vec::new();
     for record in superblock.volumes.iter().filter(|record| record.is_used()) {
         let (root, seed) = (PageNo(record.root_page), superblock.seed());
-        let map = Arc::new(ExtentMap::reader(Arc::clone(&medium), seed, record.id, root));
+        let map = Arc::new(ExtentMap::reader(Arc::clone(&medium), seed, record.id, root)?);
         map.explore(&mut |met| {
             let Ok(Owned::Table(table)) = met.owned else { return Step::Past };
             let start = Offset(table.0.saturating_mul(crate::units::PAGE));

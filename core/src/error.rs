@@ -4,7 +4,7 @@
 //! 2 MiB to 4 KiB is a value ([`crate::FallbackReason`]), never an error.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -146,4 +146,10 @@ pub enum Error {
         /// The file or device.
         path: PathBuf,
     },
+}
+
+/// What becomes of the system's answers to `op` on `path`.
+pub(crate) fn io_error(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error + use<> {
+    let path = path.to_path_buf();
+    move |source| Error::Io { op, path: path.clone(), source }
 }

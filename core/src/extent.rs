@@ -132,13 +132,28 @@ impl Extent {
         touch(&self.pinned.volume.pool.medium, self.part(start, len_bytes))
     }
 
-    /// Asks for the line at `start` to be brought near, since it will be read.
-    ///
-    /// Panics past the end of the extent.
+    /// All frozen bytes from `start` on; none if there are none.
     #[inline]
-    pub fn prefetch(&self, start: u64) {
-        let part = self.part(start, 1);
-        prefetch(self.pinned.volume.pool.medium.address(part.start));
+    pub fn bytes_from(&self, start: u64) -> &[u8] {
+        let len_bytes = self.frozen_bytes().saturating_sub(start);
+        if len_bytes == 0 {
+            return &[];
+        }
+        let address = self.address(start, len_bytes);
+        // SAFETY: as for `bytes`; the range ends where the frozen bytes do.
+        unsafe { std::slice::from_raw_parts(address, len_bytes as usize) }
+    }
+
+    /// Asks for the lines of `len_bytes` bytes from `start` on to be brought near, since they will be read.
+    /// A hint: any range will do.
+    #[inline]
+    pub fn prefetch(&self, start: u64, len_bytes: u64) {
+        let Some(first) = self.physical().0.checked_add(start) else { return };
+        let medium = &self.pinned.volume.pool.medium;
+        let end = first.saturating_add(len_bytes).min(medium.len_bytes());
+        for line in (first / LINE..end.div_ceil(LINE)).map(|line| line * LINE) {
+            prefetch(medium.address(Offset(line)));
+        }
     }
 
     /// An [`Error::MediaError`] for each page that holds any of `len_bytes` bytes from `start` on and

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use crate::allocator::{Allocator, Goal, Reserved};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::medium::Medium;
 use crate::persist::{fence, load_word, store_lines, store_word, store_words};
 use crate::primitives::coarse::{Mutex, MutexGuard};
@@ -135,18 +135,22 @@ pub(crate) struct ExtentMap {
 
 impl ExtentMap {
     /// The map at `root` of the volume `volume_id` of the pool with `pool_seed`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without address space for it.
     pub(crate) fn new(
         medium: Arc<Medium>,
         allocator: Arc<Allocator>,
         pool_seed: u64,
         volume_id: u32,
         root: PageNo,
-    ) -> Self {
+    ) -> Result<Self> {
         let seed = xxh3_64_with_seed(&volume_id.to_le_bytes(), pool_seed);
         let changing = std::array::from_fn(|_| Mutex::new(()));
-        let known = SetOnceArray::new(WORDS.pow(ROOT_LEVEL - 1) as usize);
+        let known = SetOnceArray::new(WORDS.pow(ROOT_LEVEL - 1) as usize)
+            .map_err(io_error("reserve address space for", medium.path()))?;
         let (sealed, upper) = (AtomicBool::new(false), Mutex::new(()));
-        Self { medium, allocator, seed, root, changing, sealed, upper, known }
+        Ok(Self { medium, allocator, seed, root, changing, sealed, upper, known })
     }
 
     /// Makes the empty map of a new volume. Nothing on the medium names it yet.
@@ -161,19 +165,22 @@ impl ExtentMap {
     ) -> Result<Self> {
         let reserved = reserve_table(&allocator)?;
         let root = reserved.run().first;
-        let map = Self::new(medium, Arc::clone(&allocator), pool_seed, volume_id, root);
+        let map = Self::new(medium, Arc::clone(&allocator), pool_seed, volume_id, root)?;
         map.write_table(root, ROOT_LEVEL, 0, &[], 0)?;
         reserved.into_mapped();
         Ok(map)
     }
 
     /// The map at `root`, to be looked at only: it owns no page of an allocator.
+    ///
+    /// # Errors
+    /// As [`ExtentMap::new`].
     pub(crate) fn reader(
         medium: Arc<Medium>,
         pool_seed: u64,
         volume_id: u32,
         root: PageNo,
-    ) -> Self {
+    ) -> Result<Self> {
         Self::new(medium, Arc::new(Allocator::new(0)), pool_seed, volume_id, root)
     }
 
@@ -738,7 +745,7 @@ mod tests {
         map.map_pages(LogicalPage(PAGES_PER_HUGE), page).unwrap();
         for (len_bytes, fits) in [(1, false), (HUGE, false), (HUGE + 1, true), (1 << 40, true)] {
             let allocator = Arc::new(Allocator::new(4 * PAGES_PER_HUGE));
-            let again = ExtentMap::new(Arc::clone(&medium), allocator, 5, 1, map.root());
+            let again = ExtentMap::new(Arc::clone(&medium), allocator, 5, 1, map.root()).unwrap();
             assert_eq!(again.claim_pages(len_bytes).is_ok(), fits, "{len_bytes} bytes");
         }
     }

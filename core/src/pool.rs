@@ -17,13 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::io::retry_on_intr;
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::allocator::{Allocator, Space};
 use crate::bad_pages::{self, BadPageList, BadPages};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::examine::Examination;
 use crate::extent_map::{ALL_SLOTS, Claimed, ExtentMap, Owned, VOLUME_BYTES_MAX};
+use crate::index::EntryIndex;
 use crate::inspect::VolumeStats;
 use crate::layout::{
     BAD_PAGES_OFFSETS, NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock,
@@ -172,6 +176,12 @@ impl PoolShared {
         Ok(())
     }
 
+    /// The entry index of another volume.
+    fn new_index(&self) -> Result<EntryIndex> {
+        EntryIndex::new(Arc::clone(&self.counters))
+            .map_err(io_error("reserve address space for", self.medium.path()))
+    }
+
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
     /// nothing is changed here.
     ///
@@ -203,24 +213,26 @@ impl Pool {
     /// # Errors
     /// [`Error::AlreadyExists`] unless overwriting is allowed, [`Error::InvalidArgument`] for an
     /// impossible length, [`Error::NotPersistentMemory`], [`Error::Locked`], [`Error::ReadOnly`],
-    /// [`Error::Io`]. A file that this call created is removed again.
+    /// [`Error::Io`]. A file that this call created is removed again, one that was empty is empty.
     pub fn create(path: &Path, options: &CreateOptions) -> Result<Self> {
-        let exists = path.exists();
-        let mut target =
-            if exists { Target::open(path, Mode::ReadWrite)? } else { Target::create(path)? };
-        let mut lock = None;
-        let fill = || {
-            // Outlives a failure: nobody else may make a pool of a file that is about to be removed.
-            lock = Some(target.share_lock()?);
-            let len_bytes = Self::prepare(&mut target, options, exists)?;
-            Self::format(target, len_bytes, options)
-        };
-        let created = fill();
-        if created.is_err() && !exists {
-            let _ = std::fs::remove_file(path);
-        }
-        drop(lock);
-        created
+        Self::create_with(path, options, Ok)
+    }
+
+    /// As [`Pool::create`], and `finish` makes of the pool what it is to be. If that fails there is no
+    /// pool, just as if creating had failed; unless a handle of it is left, which keeps its file.
+    ///
+    /// # Errors
+    /// Those of [`Pool::create`] and of `finish`.
+    pub fn create_with<T, E: From<Error>>(
+        path: &Path,
+        options: &CreateOptions,
+        finish: impl FnOnce(Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (creation, mut target) = Target::create(path, options.overwrite)?;
+        let len_bytes = Self::prepare(&mut target, options)?;
+        let finished = finish(Self::format(target, len_bytes, options)?)?;
+        creation.keep();
+        Ok(finished)
     }
 
     /// Opens the pool at `path`.
@@ -357,13 +369,14 @@ impl Pool {
         let id = superblock.next_volume_id;
         let next_volume_id = id.checked_add(1).ok_or(Error::InvalidArgument("no id is left"))?;
         let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
+        let index = shared.new_index()?;
         let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
         shared.update_superblock(|superblock| {
             superblock.next_volume_id = next_volume_id;
             superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
         })?;
         let name = name.to_string();
-        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map);
+        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map, index);
         let volume = Arc::new(volume);
         volumes.push(Arc::clone(&volume));
         Ok(Volume::new(volume))
@@ -436,7 +449,12 @@ impl Pool {
         }
     }
 
-    /// How its pages are used.
+    /// Pages that nothing owns: one of the figures of [`Pool::space`], for those who ask often.
+    pub fn free_pages(&self) -> u64 {
+        self.0.shared.allocator.free_pages()
+    }
+
+    /// How its pages are used. Looks at every huge page.
     pub fn space(&self) -> Space {
         self.0.shared.allocator.space()
     }
@@ -573,12 +591,8 @@ impl Pool {
     }
 
     /// Checks what may be lost, and reserves the space.
-    fn prepare(target: &mut Target, options: &CreateOptions, exists: bool) -> Result<u64> {
+    fn prepare(target: &mut Target, options: &CreateOptions) -> Result<u64> {
         let is_device = target.kind == MediumKind::DeviceDax;
-        if exists && !is_device && !options.overwrite && target.len_bytes > 0 {
-            let is_pool = target.require_superblock().is_ok();
-            return Err(Error::AlreadyExists { path: target.path.clone(), is_pool });
-        }
         let wanted = match options.len_bytes {
             0 if is_device => target.len_bytes / PAGE * PAGE,
             len_bytes => len_bytes,
@@ -594,7 +608,9 @@ impl Pool {
     fn format(target: Target, len_bytes: u64, options: &CreateOptions) -> Result<Self> {
         let medium = Medium::map(target, len_bytes, Mode::ReadWrite)?;
         require_dax(&medium, options.require_dax)?;
-        if !options.overwrite && superblock::is_present(&medium) {
+        // A file is new or empty then.
+        let is_device = medium.kind() == MediumKind::DeviceDax;
+        if is_device && !options.overwrite && superblock::is_present(&medium) {
             let path = medium.path().to_path_buf();
             return Err(Error::AlreadyExists { path, is_pool: true });
         }
@@ -604,13 +620,8 @@ impl Pool {
     /// Writes a superblock without volumes; what was there is gone.
     pub(crate) fn initialize(medium: Medium) -> Result<Self> {
         let mut uuid = [0; 16];
-        rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty()).map_err(
-            |errno| Error::Io {
-                op: "get random bytes for",
-                path: medium.path().to_path_buf(),
-                source: errno.into(),
-            },
-        )?;
+        retry_on_intr(|| getrandom(&mut uuid, GetRandomFlags::empty()))
+            .map_err(|errno| io_error("get random bytes for", medium.path())(errno.into()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut superblock = Superblock::new(uuid, medium.len_bytes(), now);
         superblock::create(&medium, &mut superblock)?;
@@ -705,7 +716,7 @@ impl VolumeShared {
         }
         let root = PageNo(record.root_page);
         let (medium, allocator) = (Arc::clone(&pool.medium), Arc::clone(&pool.allocator));
-        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root);
+        let map = ExtentMap::new(medium, allocator, pool.seed, record.id, root)?;
         let Claimed { digest, tables } = map.claim_pages(record.len_bytes)?;
         if state == STATE_CLEAN && digest != record.map_digest {
             return Err(Error::Corrupt {
@@ -714,7 +725,8 @@ impl VolumeShared {
                 detail: format!("volume {name} is not mapped as it was when the pool was closed"),
             });
         }
-        Ok((Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map), tables))
+        let (pool, index) = (Arc::clone(pool), pool.new_index()?);
+        Ok((Self::new(pool, record.id, name, record.len_bytes, map, index), tables))
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {

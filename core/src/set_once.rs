@@ -4,6 +4,7 @@
 //! 2. Memory comes zeroed from the kernel and costs only where it is touched, also when it goes: no
 //!    place behind `end` was ever set.
 
+use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -13,10 +14,11 @@ use memmap2::{MmapOptions, MmapRaw};
 /// Places for boxes, each of which is set once.
 ///
 /// ```
-/// let array = daxite_core::SetOnceArray::new(1 << 20);
+/// let array = daxite_core::SetOnceArray::new(1 << 20)?;
 /// assert!(array.get(700_000).is_none());
 /// assert_eq!(*array.get_or_init(700_000, || Box::new(7)), 7);
 /// assert_eq!(*array.get_or_init(700_000, || Box::new(8)), 7);
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct SetOnceArray<T> {
     memory: MmapRaw,
@@ -33,13 +35,12 @@ unsafe impl<T: Send + Sync> Sync for SetOnceArray<T> {}
 impl<T> SetOnceArray<T> {
     /// `len` empty places, at least one.
     ///
-    /// # Panics
+    /// # Errors
     /// If the system has no address space for them.
-    pub fn new(len: usize) -> Self {
+    pub fn new(len: usize) -> io::Result<Self> {
         let bytes = len.checked_mul(size_of::<AtomicPtr<T>>()).expect("an array that can be");
-        let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
-        let memory = MmapRaw::from(memory.expect("address space for an array"));
-        Self { memory, len, end: AtomicUsize::new(0), owns: PhantomData }
+        let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
+        Ok(Self { memory: memory.into(), len, end: AtomicUsize::new(0), owns: PhantomData })
     }
 
     /// No place at or behind this one was set.
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn the_first_value_stays_and_all_see_it() {
         let alive = Arc::new(());
-        let array: SetOnceArray<(u64, Arc<()>)> = SetOnceArray::new(1 << 18);
+        let array: SetOnceArray<(u64, Arc<()>)> = SetOnceArray::new(1 << 18).unwrap();
         assert!(array.get(9).is_none());
         let seen: Vec<u64> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
@@ -124,8 +125,13 @@ mod tests {
     }
 
     #[test]
+    fn without_address_space_there_is_an_error() {
+        assert!(SetOnceArray::<u64>::new(1 << 58).is_err());
+    }
+
+    #[test]
     #[should_panic(expected = "place 5 of 5")]
     fn there_is_no_place_behind_the_last() {
-        SetOnceArray::<u64>::new(5).get(5);
+        SetOnceArray::<u64>::new(5).unwrap().get(5);
     }
 }

@@ -2,7 +2,11 @@
 //! where it is touched, and in huge pages where the system gives them.
 
 use std::ops::Deref;
+use std::ptr::NonNull;
 
+use memmap2::MmapRaw;
+
+use crate::persist::prefetch;
 use crate::primitives::atomic::AtomicU64;
 
 /// A fixed number of atomic words, zero at first.
@@ -15,23 +19,71 @@ use crate::primitives::atomic::AtomicU64;
 /// assert_eq!(words[0].load(Ordering::Relaxed), 0);
 /// assert_eq!(words.len(), 1 << 20);
 /// ```
-pub struct Words(Memory);
+pub struct Words {
+    first: NonNull<AtomicU64>,
+    len: usize,
+    _memory: Memory,
+}
 
-#[cfg(any(loom, shuttle))]
-type Memory = Box<[AtomicU64]>;
-#[cfg(not(any(loom, shuttle)))]
-type Memory = mapped::Memory;
+/// What the words are in.
+enum Memory {
+    Boxed(#[expect(dead_code, reason = "kept for as long as the words")] Box<[AtomicU64]>),
+    #[cfg_attr(any(loom, shuttle), expect(dead_code, reason = "a model's words are boxed"))]
+    Mapped(#[expect(dead_code, reason = "kept for as long as the words")] MmapRaw),
+}
+
+// SAFETY: `first` points into `_memory`, which may be sent and shared, at words that may.
+unsafe impl Send for Words {}
+// SAFETY: as above; all accesses are atomic.
+unsafe impl Sync for Words {}
 
 impl Words {
     /// `len` words.
     ///
     /// # Errors
     /// [`std::io::Error`] if the system has no memory for them.
+    #[cfg(any(loom, shuttle))]
     pub fn zeroed(len: usize) -> std::io::Result<Self> {
-        #[cfg(any(loom, shuttle))]
-        return Ok(Self((0..len).map(|_| AtomicU64::new(0)).collect()));
-        #[cfg(not(any(loom, shuttle)))]
-        return mapped::Memory::zeroed(len).map(Self);
+        Ok(Self::boxed((0..len).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    /// `len` words.
+    ///
+    /// # Errors
+    /// [`std::io::Error`] if the system has no memory for them.
+    #[cfg(not(any(loom, shuttle)))]
+    pub fn zeroed(len: usize) -> std::io::Result<Self> {
+        use memmap2::{Advice, MmapOptions};
+
+        use crate::units::HUGE;
+
+        let huge = HUGE as usize;
+        let bytes = len.checked_mul(8).and_then(|bytes| bytes.checked_add(huge));
+        let bytes = bytes.ok_or(std::io::ErrorKind::OutOfMemory)?;
+        if bytes < 2 * huge {
+            return Ok(Self::boxed(bytemuck::zeroed_slice_box(len)));
+        }
+        // A huge page more, so that the words can start with one.
+        let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
+        // A wish: without huge pages the words are as good, and a little slower.
+        let _ = map.advise(Advice::HugePage);
+        let map = MmapRaw::from(map);
+        let first = map.as_mut_ptr();
+        let first = first.wrapping_add(first.align_offset(huge)).cast();
+        let first = NonNull::new(first).expect("a mapping is somewhere");
+        Ok(Self { first, len, _memory: Memory::Mapped(map) })
+    }
+
+    fn boxed(words: Box<[AtomicU64]>) -> Self {
+        let len = words.len();
+        let first = NonNull::from(&*words).cast();
+        Self { first, len, _memory: Memory::Boxed(words) }
+    }
+
+    /// Asks for word `index` to be brought near, since it will be read. A hint: any number will do.
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        prefetch(self.first.as_ptr().wrapping_add(index).cast());
     }
 }
 
@@ -40,63 +92,8 @@ impl Deref for Words {
 
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
-        &self.0
-    }
-}
-
-#[cfg(not(any(loom, shuttle)))]
-mod mapped {
-    use std::ops::Deref;
-
-    use memmap2::{Advice, MmapOptions, MmapRaw};
-
-    use super::AtomicU64;
-    use crate::units::HUGE;
-
-    /// From this size on words are mapped on their own.
-    const MAPPED_FROM: usize = HUGE as usize / 8;
-
-    pub(super) enum Memory {
-        Boxed(Box<[AtomicU64]>),
-        /// The words from `first` on: the first that stands at a huge page.
-        Mapped {
-            map: MmapRaw,
-            first: usize,
-            len: usize,
-        },
-    }
-
-    impl Memory {
-        pub(super) fn zeroed(len: usize) -> std::io::Result<Self> {
-            if len < MAPPED_FROM {
-                return Ok(Self::Boxed(bytemuck::zeroed_slice_box(len)));
-            }
-            let bytes = len.checked_mul(8).and_then(|bytes| bytes.checked_add(HUGE as usize));
-            let bytes = bytes.ok_or(std::io::ErrorKind::OutOfMemory)?;
-            let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
-            // A wish: without huge pages the words are as good, and a little slower.
-            let _ = map.advise(Advice::HugePage);
-            let map = MmapRaw::from(map);
-            let first = map.as_ptr().align_offset(HUGE as usize) / 8;
-            Ok(Self::Mapped { map, first, len })
-        }
-    }
-
-    impl Deref for Memory {
-        type Target = [AtomicU64];
-
-        #[inline]
-        fn deref(&self) -> &[AtomicU64] {
-            match self {
-                Self::Boxed(words) => words,
-                Self::Mapped { map, first, len } => {
-                    let first = map.as_ptr().cast::<AtomicU64>().wrapping_add(*first);
-                    // SAFETY: `zeroed` mapped a huge page more than `len` words, and the first one is
-                    // in the first huge page, aligned; zeros are words; all accesses are atomic, and
-                    // the mapping lives as long as `self`.
-                    unsafe { std::slice::from_raw_parts(first, *len) }
-                }
-            }
-        }
+        // SAFETY: `len` words from `first` on are in `_memory`, which lives as long as `self`: zeroed,
+        // aligned, and accessed as atomics only.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }
 }

@@ -20,12 +20,13 @@ use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
 use crate::error::{Error, Result};
 use crate::frame::{FRAME_HEADER_BYTES, Kind, Record, frame_len};
+use crate::index::TOGETHER;
 use crate::lane::{Appended, FrameRequest};
 use crate::limits::{MAX_BATCH_LEN, MAX_BATCH_RECORDS, MAX_KEY_LEN, MAX_VALUE_LEN};
 use crate::location::Location;
 use crate::segment::Tally;
 use crate::space::Purpose;
-use crate::store::Store;
+use crate::store::{Pinned, Store};
 use crate::stripes::Held;
 
 /// One write, borrowed.
@@ -157,6 +158,13 @@ impl Store {
         }
     }
 
+    /// Brings near what publishing `ops` will read.
+    fn prefetch(&self, ops: &[Op<'_>], records: &Pinned<'_>) {
+        for same in ops.chunk_by(|a, b| std::ptr::eq(a.keyspace, b.keyspace)) {
+            same[0].keyspace.index.prefetch(same.iter().map(|op| op.key), records);
+        }
+    }
+
     /// `ops` without the removals of absent keys, if there are such: a tombstone that hides nothing
     /// would be dead weight. The caller holds the stripes.
     fn without_idle<'a>(&self, ops: &[Op<'a>]) -> Result<Option<Vec<Op<'a>>>> {
@@ -200,7 +208,10 @@ impl Store {
         let records = self.records(&pin);
         let mut published = Ok(appended.seqno);
         let mut at = appended.at + FRAME_HEADER_BYTES as u64;
-        for op in ops {
+        for (nth, op) in ops.iter().enumerate() {
+            if nth % TOGETHER == 0 && ops.len() > 1 {
+                self.prefetch(&ops[nth..ops.len().min(nth + TOGETHER)], &records);
+            }
             let len_bytes = op.len_bytes() as u64;
             let replaced = match op.value {
                 Some(_) => {

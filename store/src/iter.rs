@@ -99,7 +99,7 @@ impl Iter {
             End::Front => &mut self.front,
             End::Back => &mut self.back,
         };
-        self.store.prefetch(&places, &pin);
+        places.iter().for_each(|place| records.prefetch(*place));
         for place in places {
             let found = match records.record(place) {
                 Ok(found) => found,

@@ -80,14 +80,15 @@ impl Options {
     /// # Errors
     /// [`Error::AlreadyExists`] if something is there, unless [`Options::force`];
     /// [`Error::InvalidArgument`] without a usable capacity; [`Error::NotPersistentMemory`] by
-    /// [`Options::require_dax`]; [`Error::Locked`]; [`Error::Io`].
+    /// [`Options::require_dax`]; [`Error::Locked`]; [`Error::Io`]. A file that this call created is
+    /// removed again.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Database> {
         let options = CreateOptions {
             len_bytes: self.capacity,
             overwrite: self.force,
             require_dax: self.require_dax,
         };
-        self.start(Pool::create(path.as_ref(), &options)?)
+        Pool::create_with(path.as_ref(), &options, |pool| self.start(pool))
     }
 
     /// Opens the database at `path`, and recovers it if its last user crashed.

@@ -3,7 +3,7 @@
 //! On the medium a segment is a header line, frames, the copy of the header, a seal line.
 //!
 //! 1. `Open -> Sealed -> Retired`, never back. Only an open segment takes frames.
-//! 2. `live_puts` is never lower than the number of index slots that point into the segment: a
+//! 2. The count of live records is never lower than the number of index slots that point into the segment: a
 //!    record is counted before it is published and uncounted after it was replaced.
 //! 3. A retired segment has no slot pointing to it, but readers may still hold it.
 //!
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytemuck::{bytes_of, pod_read_unaligned};
 use daxite_core::primitives::atomic::{AtomicU8, AtomicU64, Ordering};
-use daxite_core::{Extent, ExtentSize, HUGE, LogicalRange, PAGE, SlotNo};
+use daxite_core::{Extent, ExtentSize, HUGE, LINE, LogicalRange, PAGE, SlotNo};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::{Error, Result};
@@ -108,6 +108,9 @@ pub(crate) fn line_checksum(line: &[u8], at: u64, seed: Seed) -> u64 {
     xxh3_64_with_seed(&line[16..], seed.at(at))
 }
 
+/// Bytes of a record that are brought near before it is looked at; of a longer one the rest follows by itself.
+const PREFETCHED_BYTES: u64 = 4 * LINE;
+
 /// The life of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -162,10 +165,44 @@ pub(crate) struct Segment {
     state: AtomicU8,
     /// See [`Segment::covers`].
     covers: AtomicU64,
-    live_puts: AtomicU64,
-    live_bytes: AtomicU64,
-    tombstones: AtomicU64,
-    tombstone_bytes: AtomicU64,
+    live: Count,
+    tombstones: Count,
+}
+
+/// A number of records and their bytes, in one word, since both change with each put: the bytes are those of a
+/// segment, 4 MiB at most, in the lower half.
+#[derive(Default)]
+struct Count(AtomicU64);
+
+/// What [`Count`] says at a moment.
+#[derive(Clone, Copy)]
+struct Counted {
+    records: u64,
+    bytes: u64,
+}
+
+impl Count {
+    fn add(&self, records: u64, bytes: u64) {
+        if records > 0 {
+            // ORDERING: Relaxed; see invariant 2: whoever acts on a zero has seen the segment sealed, and
+            // every `add` happened before that.
+            self.0.fetch_add(records << 32 | bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one record off, and answers what was there before.
+    fn subtract_one(&self, bytes: u64) -> Counted {
+        // ORDERING: AcqRel, so that the last one sees the state that an earlier one saw.
+        Self::of(self.0.fetch_sub(1 << 32 | bytes, Ordering::AcqRel))
+    }
+
+    fn get(&self) -> Counted {
+        Self::of(self.0.load(Ordering::Acquire))
+    }
+
+    fn of(word: u64) -> Counted {
+        Counted { records: word >> 32, bytes: word & 0xffff_ffff }
+    }
 }
 
 impl Segment {
@@ -185,10 +222,8 @@ impl Segment {
             extent,
             state: AtomicU8::new(State::Open as u8),
             covers: AtomicU64::new(if is_moved { 0 } else { u64::MAX }),
-            live_puts: AtomicU64::new(0),
-            live_bytes: AtomicU64::new(0),
-            tombstones: AtomicU64::new(0),
-            tombstone_bytes: AtomicU64::new(0),
+            live: Count::default(),
+            tombstones: Count::default(),
         }
     }
 
@@ -246,37 +281,31 @@ impl Segment {
 
     /// Counts new records, before they are published.
     pub(crate) fn add(&self, tally: &Tally) {
-        // ORDERING: Relaxed throughout; the counters order nothing, see invariant 2: whoever acts
-        // on a zero has seen the segment sealed, and every `add` happened before that.
-        self.live_puts.fetch_add(tally.puts, Ordering::Relaxed);
-        self.live_bytes.fetch_add(tally.put_bytes, Ordering::Relaxed);
-        self.tombstones.fetch_add(tally.tombstones, Ordering::Relaxed);
-        self.tombstone_bytes.fetch_add(tally.tombstone_bytes, Ordering::Relaxed);
+        self.live.add(tally.puts, tally.put_bytes);
+        self.tombstones.add(tally.tombstones, tally.tombstone_bytes);
     }
 
     /// Uncounts a record that was replaced or removed. True if it was the last of a sealed one.
     pub(crate) fn subtract(&self, len_bytes: u64) -> bool {
-        self.live_bytes.fetch_sub(len_bytes, Ordering::Relaxed);
-        // ORDERING: AcqRel, so that the last one sees the state that an earlier one saw.
-        let before = self.live_puts.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before > 0, "{}: more records died than lived", self.no);
-        before == 1 && self.state() == State::Sealed
+        let before = self.live.subtract_one(len_bytes);
+        debug_assert!(before.records > 0, "{}: more records died than lived", self.no);
+        before.records == 1 && self.state() == State::Sealed
     }
 
     pub(crate) fn live_puts(&self) -> u64 {
-        self.live_puts.load(Ordering::Acquire)
+        self.live.get().records
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
+        self.live.get().bytes
     }
 
     pub(crate) fn tombstones(&self) -> u64 {
-        self.tombstones.load(Ordering::Relaxed)
+        self.tombstones.get().records
     }
 
     pub(crate) fn tombstone_bytes(&self) -> u64 {
-        self.tombstone_bytes.load(Ordering::Relaxed)
+        self.tombstones.get().bytes
     }
 
     /// Header and frames: all that can be read.
@@ -311,11 +340,21 @@ impl Segment {
     pub(crate) fn record(&self, location: Location) -> Result<Record<'_>> {
         debug_assert_eq!(location.segment(), self.no);
         let start = location.offset();
-        let readable = self.extent.frozen_bytes().saturating_sub(start);
-        self.extent.touch(start, location.len_bytes().min(readable))?;
-        self.range(start, readable)
-            .and_then(Record::decode)
-            .ok_or_else(|| self.damaged(start, "the record's lengths make no sense".to_string()))
+        let bytes = self.extent.bytes_from(start);
+        self.prefetch(location);
+        self.extent.touch(start, location.len_bytes().min(bytes.len() as u64))?;
+        Record::decode(bytes).ok_or_else(|| self.no_record(start))
+    }
+
+    /// Has the record at `location` brought near: its lines together, not one after the other.
+    #[inline]
+    pub(crate) fn prefetch(&self, location: Location) {
+        self.extent.prefetch(location.offset(), location.len_bytes().min(PREFETCHED_BYTES));
+    }
+
+    #[cold]
+    fn no_record(&self, offset: u64) -> Error {
+        self.damaged(offset, "the record's lengths make no sense".to_string())
     }
 
     /// The error for damage at `offset` of the segment.

@@ -38,8 +38,9 @@ const SEGMENT_PAGES_MIN: u64 = 4;
 const RUN_PAGES_MIN: u64 = 16;
 /// A slot of 4 KiB extents needs a page for their table, and maybe one for the table above.
 const TABLE_PAGES: u64 = 2;
-/// How long to wait for readers that may have seen a segment before it was retired.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long to wait for readers that may have seen a segment before it was retired. They are in the middle
+/// of an operation, and it takes a machine that is overloaded to keep them there.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait for values before a database is called full: longer than a thread that holds one is
 /// likely to be kept off the processor.
 const LINGER: Duration = Duration::from_millis(100);
@@ -160,7 +161,7 @@ impl Space {
         self.sweep_locked(&mut state)?;
         let want = self.want(purpose, frame_bytes);
         loop {
-            let free_pages = self.pool.space().free_pages;
+            let free_pages = self.pool.free_pages();
             let budget = free_pages.saturating_sub(self.floor(purpose) + TABLE_PAGES);
             if budget < want.free {
                 return Ok(None);
@@ -169,13 +170,12 @@ impl Space {
             let pages = want.pages.min(budget);
             let mapped = match self.volume.map_append(no.head(pages), want.run) {
                 Ok(mapped) => mapped,
-                Err(error) => {
+                Err(daxite_core::Error::Full { .. }) => {
                     state.numbers.release(no);
-                    return match error {
-                        daxite_core::Error::Full { .. } => Ok(None),
-                        error => Err(error.into()),
-                    };
+                    return Ok(None);
                 }
+                // The slot may be mapped, so nobody gets it before the next recovery.
+                Err(error) => return Err(error.into()),
             };
             let is_moved = purpose == Purpose::Reclaim;
             let new = NewSegment { no, birth: self.now(), clock, lane, is_moved };
@@ -198,10 +198,9 @@ impl Space {
 
     /// Whether [`Space::open`] would find space now.
     pub(crate) fn fits(&self, purpose: Purpose, frame_bytes: u64) -> bool {
-        let space = self.pool.space();
         let want = self.want(purpose, frame_bytes);
-        space.free_pages >= want.free + self.floor(purpose) + TABLE_PAGES
-            && space.longest_run_pages >= want.run
+        self.pool.free_pages() >= want.free + self.floor(purpose) + TABLE_PAGES
+            && self.pool.space().longest_run_pages >= want.run
     }
 
     /// Seals what `writer` wrote, all of it before `sealed_at`.

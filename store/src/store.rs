@@ -10,7 +10,7 @@ use daxite_core::{Pin, Pool, pin};
 use crate::catalog::{Catalog, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::frame::Record;
-use crate::index::{Detached, Keyed, Records};
+use crate::index::{Detached, Keyed, Records, TOGETHER};
 use crate::lane::{Lane, Lanes};
 use crate::location::Location;
 use crate::reclaim::Reclaimer;
@@ -142,13 +142,37 @@ impl Store {
     /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`].
     pub(crate) fn get(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Value>> {
         self.check_open()?;
-        let pin = pin();
+        self.get_pinned(keyspace, key, &pin())
+    }
+
+    fn get_pinned(&self, keyspace: &KeyspaceCore, key: &[u8], pin: &Pin) -> Result<Option<Value>> {
         loop {
-            let Some(found) = self.find(keyspace, key, &pin)? else { return Ok(None) };
-            if let Some((_, value)) = self.keep(&found, &pin) {
+            let Some(found) = self.find(keyspace, key, pin)? else { return Ok(None) };
+            if let Some((_, value)) = self.keep(&found, pin) {
                 return Ok(Some(value));
             }
         }
+    }
+
+    /// The values of `keys`, as [`Store::get`] gives them.
+    ///
+    /// # Errors
+    /// Those of [`Store::get`], of the first key that has one.
+    pub(crate) fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &KeyspaceCore,
+        keys: &[K],
+    ) -> Result<Vec<Option<Value>>> {
+        self.check_open()?;
+        let mut values = Vec::with_capacity(keys.len());
+        for together in keys.chunks(TOGETHER) {
+            let pin = pin();
+            keyspace.index.prefetch(together.iter().map(AsRef::as_ref), &self.records(&pin));
+            for key in together {
+                values.push(self.get_pinned(keyspace, key.as_ref(), &pin)?);
+            }
+        }
+        Ok(values)
     }
 
     /// Where `key` is, if it is there.
@@ -157,15 +181,6 @@ impl Store {
     /// [`Error::Corruption`], [`Error::MediaError`].
     pub(crate) fn locate(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Location>> {
         Ok(self.find(keyspace, key, &pin())?.map(|found| found.location))
-    }
-
-    /// Has the records at `places` on their way while others are looked at.
-    pub(crate) fn prefetch(&self, places: &[Location], pin: &Pin) {
-        for place in places {
-            if let Some(segment) = self.space.table.get(place.segment(), pin) {
-                segment.extent().prefetch(place.offset());
-            }
-        }
     }
 
     #[inline]
@@ -292,6 +307,12 @@ impl<'p> Records for Pinned<'p> {
         let Some(segment) = self.table.get(location.segment(), self.pin) else { return Ok(None) };
         let record = segment.record(location).map_err(|error| error.hitting(segment.no))?;
         Ok(Some(Found { location, record }))
+    }
+
+    fn prefetch(&self, location: Location) {
+        if let Some(segment) = self.table.get(location.segment(), self.pin) {
+            segment.prefetch(location);
+        }
     }
 }
 

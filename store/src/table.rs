@@ -5,6 +5,7 @@
 //!    gone that was alive when the first was taken out (`space.rs` waits for its last holder).
 //! 2. Nothing means that the record moved meanwhile: read the index again.
 
+use std::io;
 use std::sync::Arc;
 
 use daxite_core::{EpochCell, HUGE, Pin, SetOnceArray};
@@ -24,8 +25,10 @@ pub(crate) struct SegmentTable {
 }
 
 impl SegmentTable {
-    pub(crate) fn new() -> Self {
-        Self { leaves: SetOnceArray::new(SEGMENTS_MAX as usize / LEAF) }
+    /// # Errors
+    /// Without address space for it.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { leaves: SetOnceArray::new(SEGMENTS_MAX as usize / LEAF)? })
     }
 
     /// The segment `no`, for as long as `pin` lives.

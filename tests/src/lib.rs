@@ -17,6 +17,8 @@ mod process;
 mod random;
 mod stamp;
 mod subject;
+#[cfg(target_arch = "x86_64")]
+pub mod traced;
 
 use std::collections::BTreeMap;
 

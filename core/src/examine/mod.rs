@@ -41,8 +41,9 @@ fn examine_medium(medium: Medium) -> Result<Examination> {
     let mut examiner = Examiner::default();
     match superblock::newest(&medium) {
         Ok(superblock) => {
+            medium.fill_holes(superblock.pool_bytes)?;
             examiner.superblocks(&medium, Severity::Warning);
-            examiner.pool(&Arc::new(medium), &superblock);
+            examiner.pool(&Arc::new(medium), &superblock)?;
         }
         // Neither copy tells where anything is.
         Err(Error::Corrupt { .. }) => examiner.superblocks(&medium, Severity::Damage),
@@ -79,7 +80,7 @@ impl Examiner {
         }
     }
 
-    fn pool(&mut self, medium: &Arc<Medium>, superblock: &Superblock) {
+    fn pool(&mut self, medium: &Arc<Medium>, superblock: &Superblock) -> Result<()> {
         self.report.was_clean = superblock.state == STATE_CLEAN;
         for contradiction in superblock.contradictions() {
             let record = contradiction.record.map(|index| (index, superblock.volumes[index]));
@@ -92,7 +93,7 @@ impl Examiner {
             self.find(Severity::Damage, what, volume, offset, contradiction.detail);
         }
         if !superblock.has_possible_length() {
-            return;
+            return Ok(());
         }
         self.report.pages = superblock.pool_bytes / PAGE;
         let superblocks = SUPERBLOCK_OFFSETS.map(|offset| (offset, Owner::Superblock));
@@ -105,9 +106,10 @@ impl Examiner {
         self.bad_pages(medium, superblock);
         for (index, record) in superblock.volumes.iter().enumerate() {
             if record.is_used() {
-                self.volume(medium, superblock, index);
+                self.volume(medium, superblock, index)?;
             }
         }
+        Ok(())
     }
 
     fn bad_pages(&mut self, medium: &Medium, superblock: &Superblock) {
@@ -125,7 +127,12 @@ impl Examiner {
     }
 
     /// The volume of record `index`.
-    fn volume(&mut self, medium: &Arc<Medium>, superblock: &Superblock, index: usize) {
+    fn volume(
+        &mut self,
+        medium: &Arc<Medium>,
+        superblock: &Superblock,
+        index: usize,
+    ) -> Result<()> {
         let record = &superblock.volumes[index];
         let name = record.name().unwrap_or_default();
         let mut current = Current {
@@ -145,7 +152,7 @@ impl Examiner {
             current.len_bytes = u64::MAX;
         }
         let root = PageNo(record.root_page);
-        let map = ExtentMap::reader(Arc::clone(medium), superblock.seed(), record.id, root);
+        let map = ExtentMap::reader(Arc::clone(medium), superblock.seed(), record.id, root)?;
         map.explore(&mut |met| self.meet(&mut current, met));
         let is_whole = self.report.findings_count() == found;
         let was_closed_so = current.digest.finish() == record.map_digest;
@@ -154,6 +161,7 @@ impl Examiner {
             let (volume, detail) = (Some(name), detail.to_string());
             self.find(Severity::Damage, "extent map", volume, root.offset(), detail);
         }
+        Ok(())
     }
 
     /// Takes in what `met` names, and says whether to look under it.

@@ -5,6 +5,7 @@
 //! 2. A node costs 8 bytes per slot, and one bit that says whether anything in it is dirty. Cells for
 //!    tables are made when the first slot of the node is used at 4 KiB.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 
@@ -41,8 +42,10 @@ pub(super) struct Place<'a> {
 }
 
 impl Directory {
-    pub(super) fn new() -> Self {
-        Self { nodes: SetOnceArray::new(NODES) }
+    /// # Errors
+    /// Without address space for it.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { nodes: SetOnceArray::new(NODES)? })
     }
 
     /// The place of `slot`, made if it is not there yet.

@@ -1,5 +1,6 @@
 //! Taking the locks of the index: of a 2 MiB entry, of 4 KiB entries, of a whole slot.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,8 +27,10 @@ pub(crate) struct SmallerEntry;
 pub(super) const ALL_SLOTS: RangeInclusive<SlotNo> = SlotNo(0)..=SlotNo(u64::MAX);
 
 impl EntryIndex {
-    pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Self { directory: Directory::new(), counters }
+    /// # Errors
+    /// Without address space for it.
+    pub(crate) fn new(counters: Arc<Counters>) -> io::Result<Self> {
+        Ok(Self { directory: Directory::new()?, counters })
     }
 
     /// Locks the 2 MiB entry of `slot`, which is made if there is nothing.

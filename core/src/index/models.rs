@@ -36,7 +36,7 @@ unsafe impl Sync for Locks {}
 
 impl Locks {
     fn new() -> Self {
-        let index = EntryIndex::new(Arc::default());
+        let index = EntryIndex::new(Arc::default()).unwrap();
         make_cells(&index);
         Self { index, cells: std::array::from_fn(|_| UnsafeCell::new(())) }
     }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 fn index() -> EntryIndex {
-    EntryIndex::new(Arc::default())
+    EntryIndex::new(Arc::default()).unwrap()
 }
 
 /// Sets the entry of a page as a fault would.

@@ -2,20 +2,23 @@
 //!
 //! 1. Nothing is written, and nothing is created unless the caller creates.
 //! 2. The size of a device comes from sysfs, since `stat` and `lseek` answer 0.
-//! 3. What is locked is what the path names: a lock on a file that was replaced or removed meanwhile
-//!    would keep nobody out.
+//! 3. What is locked is what the path names.
 //! 4. Whether a regular file is on DAX is decided by the mapping itself (`MAP_SYNC`), not here.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+use rustix::fs::fstatfs;
+use rustix::io::retry_on_intr;
 
+use super::creation::{Creation, Undo};
+use super::locked_file::LockedFile;
 use super::mapping::Mapping;
-use super::{MediumKind, Mode, Persistence};
-use crate::error::{Error, Result};
+use super::{MediumKind, Mode, Persistence, backing};
+use crate::error::{Error, Result, io_error};
 use crate::layout::{MAGIC, SUPERBLOCK_OFFSETS};
 use crate::units::{HUGE, PAGE};
 
@@ -26,7 +29,7 @@ const HUGETLBFS_MAGIC: u64 = 0x958458f6;
 /// A path that was opened and locked, and what it turned out to be.
 pub(crate) struct Target {
     pub path: PathBuf,
-    pub file: File,
+    pub file: Arc<LockedFile>,
     pub kind: MediumKind,
     /// Bytes that are there: the length of a file, the size of a device.
     pub len_bytes: u64,
@@ -59,7 +62,8 @@ impl Target {
         };
         let opened = OpenOptions::new().read(true).write(writes).open(path);
         let file = opened.map_err(io_error("open", path))?;
-        Self::lock(&file, path, mode)?;
+        let file = Arc::new(LockedFile::lock(file, path, mode)?);
+        file.require_name(path)?;
         match device {
             Some(len_bytes) => {
                 Ok(Self { path: path.to_path_buf(), file, kind: MediumKind::DeviceDax, len_bytes })
@@ -68,21 +72,43 @@ impl Target {
         }
     }
 
-    /// Creates the file `path`, which must not exist, and locks it.
+    /// Opens and locks what is to become a pool, and creates a file where nothing is.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::Io`].
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    /// Those of [`Target::open`], and [`Error::AlreadyExists`] unless it is new, empty, or a device,
+    /// or may be lost.
+    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<(Creation, Self)> {
+        if !path.try_exists().map_err(io_error("create", path))? {
+            return Self::create_file(path);
+        }
+        let target = Self::open(path, Mode::ReadWrite)?;
+        let undo = match target.kind {
+            MediumKind::DeviceDax => Undo::Nothing,
+            _ if target.len_bytes == 0 => Undo::Empty,
+            _ if overwrite => Undo::Nothing,
+            _ => {
+                let is_pool = target.require_superblock().is_ok();
+                return Err(Error::AlreadyExists { path: path.to_path_buf(), is_pool });
+            }
+        };
+        Ok((Creation::new(path, Arc::clone(&target.file), undo), target))
+    }
+
+    /// If not even locking it works, the file stays, empty: who locks it first may make a pool of it.
+    fn create_file(path: &Path) -> Result<(Creation, Self)> {
         let created = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = created.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => {
                 Error::AlreadyExists { path: path.to_path_buf(), is_pool: false }
             }
-            _ => Error::Io { op: "create", path: path.to_path_buf(), source },
+            _ => io_error("create", path)(source),
         })?;
-        Self::lock(&file, path, Mode::ReadWrite)?;
+        let file = LockedFile::lock(file, path, Mode::ReadWrite)?;
+        let creation = Creation::new(path, Arc::new(file), Undo::Remove);
+        creation.file().require_name(path)?;
         sync_folder_of(path)?;
-        Self::of_file(path, file)
+        let target = Self::of_file(path, Arc::clone(creation.file()))?;
+        Ok((creation, target))
     }
 
     /// Makes a file `len_bytes` long with space behind every byte of it, so that no store can
@@ -96,14 +122,11 @@ impl Target {
         }
         let error = io_error("reserve space in", &self.path);
         if self.kind == MediumKind::Tmpfs {
+            backing::require_allowed(len_bytes).map_err(&error)?;
             self.file.set_len(len_bytes).map_err(&error)?;
             Mapping::fill_with_huge_pages(&self.path, &self.file, len_bytes)?;
         }
-        fallocate(&self.file, FallocateFlags::empty(), 0, len_bytes)
-            .map_err(io::Error::from)
-            .and_then(|()| self.file.set_len(len_bytes))
-            .and_then(|()| self.file.sync_all())
-            .map_err(error)?;
+        backing::reserve(&self.file, len_bytes).map_err(error)?;
         self.len_bytes = len_bytes;
         Ok(())
     }
@@ -141,9 +164,10 @@ impl Target {
         }
     }
 
-    fn of_file(path: &Path, file: File) -> Result<Self> {
+    fn of_file(path: &Path, file: Arc<LockedFile>) -> Result<Self> {
         let len_bytes = file.metadata().map_err(io_error("stat", path))?.len();
-        let system = fstatfs(&file).map_err(|errno| io_error("statfs", path)(errno.into()))?;
+        let system = retry_on_intr(|| fstatfs(&**file));
+        let system = system.map_err(|errno| io_error("statfs", path)(errno.into()))?;
         let kind = match system.f_type as u64 {
             TMPFS_MAGIC => MediumKind::Tmpfs,
             HUGETLBFS_MAGIC => MediumKind::Hugetlbfs,
@@ -155,36 +179,6 @@ impl Target {
         }
         Ok(Self { path: path.to_path_buf(), file, kind, len_bytes })
     }
-
-    /// Another handle of the lock, which ends with the last of them.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub(crate) fn share_lock(&self) -> Result<File> {
-        self.file.try_clone().map_err(io_error("lock", &self.path))
-    }
-
-    /// One writer or several readers. The lock belongs to the open file, so a second handle in
-    /// this process meets it too. It ends with the process, however that ends; but children that it
-    /// forked share it, until they are gone or have called `exec`.
-    fn lock(file: &File, path: &Path, mode: Mode) -> Result<()> {
-        let locked = match mode {
-            Mode::ReadWrite => file.try_lock(),
-            Mode::ReadOnly => file.try_lock_shared(),
-        };
-        locked.map_err(|error| match error {
-            TryLockError::WouldBlock => Error::Locked { path: path.to_path_buf() },
-            TryLockError::Error(source) => {
-                Error::Io { op: "lock", path: path.to_path_buf(), source }
-            }
-        })?;
-        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let locked = file.metadata().map(id).map_err(io_error("stat", path))?;
-        if locked != fs::metadata(path).map(id).map_err(io_error("open", path))? {
-            return Err(io_error("open", path)(io::Error::other("it was replaced meanwhile")));
-        }
-        Ok(())
-    }
 }
 
 /// Makes the name of a new file durable: without it, everything in the file is lost with the power.
@@ -195,14 +189,6 @@ fn sync_folder_of(path: &Path) -> Result<()> {
     };
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(io_error("sync the folder of", path))
-}
-
-/// Puts space behind the first `len_bytes` bytes of `file`, if it seems to lack some.
-pub(crate) fn fill_holes(file: &File, len_bytes: u64) -> io::Result<()> {
-    if file.metadata()?.blocks() * 512 >= len_bytes {
-        return Ok(());
-    }
-    Ok(fallocate(file, FallocateFlags::empty(), 0, len_bytes)?)
 }
 
 /// What a flushed and fenced store is worth on a medium of `kind`.
@@ -221,13 +207,19 @@ pub(crate) fn persistence_of(kind: MediumKind) -> Persistence {
 }
 
 /// True if every persistent-memory region says that CPU caches are in its persistence domain.
-/// No region, or one that says less, means that flushing is needed.
+/// No region, one that says less, or one that cannot be asked, means that flushing is needed.
 fn caches_are_persistent() -> bool {
     let Ok(devices) = fs::read_dir("/sys/bus/nd/devices") else { return false };
-    let mut domains = devices.flatten().filter_map(|device| {
-        let is_region = device.file_name().to_string_lossy().starts_with("region");
-        is_region.then(|| fs::read_to_string(device.path().join("persistence_domain")))
-    });
+    all_are_cpu_cache(devices.filter_map(|device| match device {
+        Ok(device) => {
+            let is_region = device.file_name().to_string_lossy().starts_with("region");
+            is_region.then(|| fs::read_to_string(device.path().join("persistence_domain")))
+        }
+        Err(error) => Some(Err(error)),
+    }))
+}
+
+fn all_are_cpu_cache(mut domains: impl Iterator<Item = io::Result<String>>) -> bool {
     let is_cpu_cache =
         |domain: io::Result<String>| domain.is_ok_and(|domain| domain.trim() == "cpu_cache");
     match domains.next() {
@@ -265,26 +257,22 @@ fn read_number(file: &Path, path: &Path) -> Result<u64> {
         .map_err(|_| io_error("read the size of", path)(io::Error::other("sysfs holds no number")))
 }
 
-fn io_error(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Io { op, path: path.clone(), source }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_replaced_between_opening_and_locking_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pool");
-        let old = File::create(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        let gone = Target::lock(&old, &path, Mode::ReadWrite).unwrap_err();
-        assert!(gone.to_string().contains("No such file"), "{gone}");
-        let new = File::create(&path).unwrap();
-        let replaced = Target::lock(&old, &path, Mode::ReadWrite).unwrap_err();
-        assert!(replaced.to_string().contains("replaced"), "{replaced}");
-        Target::lock(&new, &path, Mode::ReadWrite).unwrap();
+    fn caches_are_persistent_only_if_every_region_says_so() {
+        let all = |domains: &[&str]| {
+            all_are_cpu_cache(domains.iter().map(|domain| match *domain {
+                "" => Err(io::Error::other("on purpose")),
+                domain => Ok(format!("{domain}\n")),
+            }))
+        };
+        assert!(all(&["cpu_cache"]) && all(&["cpu_cache", "cpu_cache"]));
+        for domains in [&[][..], &["memory_controller"], &["cpu_cache", "unknown"]] {
+            assert!(!all(domains), "{domains:?}");
+        }
+        assert!(!all(&["cpu_cache", ""]) && !all(&["", "cpu_cache"]), "one cannot be asked");
     }
 }

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, msync, munmap};
 
 use super::{MediumKind, Mode};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::units::{ByteRange, HUGE, Offset, PAGE};
 
 pub(crate) struct Mapping {
@@ -145,24 +145,42 @@ impl Mapping {
         let end = range.end().0.div_ceil(PAGE) * PAGE;
         let address = self.address(Offset(start));
         // SAFETY: `start..end` is page aligned and inside the mapping; msync writes no memory.
-        unsafe { msync(address.cast(), (end - start) as usize, MsyncFlags::SYNC) }?;
-        Ok(())
+        let sync = || unsafe { msync(address.cast(), (end - start) as usize, MsyncFlags::SYNC) };
+        Ok(retry_on_intr(sync)?)
     }
 
     /// Brings the pages of `range`, which are whole, into the page table. False if one of them has a
     /// media error that the kernel knows of; no signal is raised for it.
     pub(crate) fn populate(&self, range: ByteRange) -> bool {
+        // For these the kernel would raise SIGBUS for a load: a bad page, or one that the file has
+        // not. Any other: it cannot tell, being older than Linux 5.14.
+        !matches!(self.populate_read(range), Err(Errno::HWPOISON | Errno::FAULT))
+    }
+
+    /// Makes the kernel find a page for each of the first `len_bytes` bytes now, where it answers
+    /// what later would be a signal. A media error is left to whoever meets it.
+    pub(crate) fn back(&self, len_bytes: u64) -> io::Result<()> {
+        let len_bytes = len_bytes.min(self.len_bytes);
+        for start in (0..len_bytes).step_by(HUGE as usize) {
+            let range = ByteRange::new(Offset(start), HUGE.min(len_bytes - start));
+            match self.populate_read(range) {
+                // For a file in memory it means this.
+                Err(Errno::FAULT) => return Err(Errno::NOSPC.into()),
+                Ok(()) | Err(Errno::HWPOISON | Errno::INVAL) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn populate_read(&self, range: ByteRange) -> Result<(), Errno> {
         let (address, len) = (self.address(range.start), range.len_bytes as usize);
         assert!(range.end().0 <= self.len_bytes, "populate past the pool");
         loop {
             // SAFETY: the range is inside the mapping; nothing in it is changed.
             let answer = unsafe { madvise(address.cast(), len, Advice::LinuxPopulateRead) };
-            match answer {
-                Err(Errno::INTR | Errno::AGAIN) => {}
-                // The kernel would raise SIGBUS for a load: a bad page, or one that the file has not.
-                Err(Errno::HWPOISON | Errno::FAULT) => return false,
-                // Any other: it cannot tell, being older than Linux 5.14.
-                _ => return true,
+            if !matches!(answer, Err(Errno::INTR | Errno::AGAIN)) {
+                return answer;
             }
         }
     }
@@ -231,11 +249,6 @@ impl Drop for Mapping {
             unsafe { ManuallyDrop::drop(&mut self.reserved) };
         }
     }
-}
-
-fn io_error(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Io { op, path, source }
 }
 
 #[cfg(test)]

@@ -3,31 +3,35 @@
 //! 1. Address and offset agree modulo 2 MiB, or the kernel would silently use 4 KiB pages.
 //! 2. There is one mapping per pool, never one per extent: at about 65,500 mappings the kernel
 //!    refuses more, and takes the host program's `malloc` and threads with it.
-//! 3. All of a file is backed (`fallocate`) before any of it is mapped, since touching a hole on
+//! 3. All of a file is backed (`fallocate`) before any of it is touched, since touching a hole on
 //!    a full file system is a fatal signal, on tmpfs even for a read.
 //! 4. What the medium promises is found out by asking it ([`Persistence`]), never assumed.
 //!
 //! Knows nothing of superblocks, extents or who reads; storing is the business of `persist`.
 
+mod backing;
+mod creation;
 mod detect;
 mod group_sync;
+mod locked_file;
 mod mapping;
 mod page_sizes;
 
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::persist::{self, Fault, FlushInstruction};
 use crate::sigbus::Registered;
+use crate::superblock::POOL_BYTES_MIN;
 use crate::units::{ByteRange, Offset, PAGE, PageNo};
 
 pub(crate) use detect::Target;
 use group_sync::GroupSync;
+use locked_file::LockedFile;
 use mapping::Mapping;
 pub use page_sizes::PageSizes;
 
@@ -123,7 +127,7 @@ pub(crate) struct Medium {
     instruction: FlushInstruction,
     mode: Mode,
     /// Carries the lock for as long as the mapping lives; `None` for anonymous memory.
-    file: Option<File>,
+    file: Option<Arc<LockedFile>>,
     path: PathBuf,
     group_sync: GroupSync,
     on_bad_page: OnceLock<BadPageSink>,
@@ -134,15 +138,18 @@ pub(crate) struct Medium {
 static NEXT_MEDIUM_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Medium {
-    /// Maps `len_bytes` bytes of `target`. The caller has reserved the space behind them.
+    /// Maps `len_bytes` bytes of `target`. There is space behind the superblocks then; behind the
+    /// rest when the caller has reserved it, or asked for it by [`Medium::fill_holes`].
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses the mapping.
+    /// [`Error::Io`] where the system refuses the mapping, or has no space.
     pub(crate) fn map(target: Target, len_bytes: u64, mode: Mode) -> Result<Self> {
         let Target { path, file, kind, .. } = target;
         let (mapping, kind) = Mapping::of_file(&path, &file, kind, len_bytes, mode)?;
         let persistence = detect::persistence_of(kind);
-        Ok(Self::assemble(mapping, kind, persistence, mode, Some(file), path))
+        let medium = Self::assemble(mapping, kind, persistence, mode, Some(file), path);
+        medium.fill_holes(POOL_BYTES_MIN.min(len_bytes))?;
+        Ok(medium)
     }
 
     /// Maps `len_bytes` bytes of zeroed memory of this process.
@@ -161,7 +168,7 @@ impl Medium {
         kind: MediumKind,
         persistence: Persistence,
         mode: Mode,
-        file: Option<File>,
+        file: Option<Arc<LockedFile>>,
         path: PathBuf,
     ) -> Self {
         let (start, len_bytes) =
@@ -259,23 +266,14 @@ impl Medium {
     }
 
     /// Puts space behind holes that a copying program may have left in the first `len_bytes` bytes
-    /// of the file, before anyone stores there.
+    /// of the file, before anyone comes near them.
     ///
     /// # Errors
     /// [`Error::Io`], for example when the file system is full.
     pub(crate) fn fill_holes(&self, len_bytes: u64) -> Result<()> {
-        match (&self.file, self.kind) {
-            (Some(file), MediumKind::File | MediumKind::Tmpfs | MediumKind::DaxFile)
-                if self.mode == Mode::ReadWrite =>
-            {
-                detect::fill_holes(file, len_bytes).map_err(|source| Error::Io {
-                    op: "reserve space in",
-                    path: self.path.clone(),
-                    source,
-                })
-            }
-            _ => Ok(()),
-        }
+        let Some(file) = &self.file else { return Ok(()) };
+        backing::fill_holes(file, &self.mapping, self.kind, self.mode, len_bytes)
+            .map_err(io_error("reserve space in", &self.path))
     }
 
     /// The page sizes that the kernel really uses for the mapping at this moment.
@@ -359,7 +357,7 @@ impl Medium {
     /// # Errors
     /// [`Error::Io`] as `msync` reports it, from the first failure on for ever.
     pub(crate) fn sync_to_file(&self, ranges: &[ByteRange]) -> Result<()> {
-        let error = |source| Error::Io { op: "msync", path: self.path.clone(), source };
-        self.group_sync.run(ranges, |range| self.mapping.sync(range)).map_err(error)
+        let synced = self.group_sync.run(ranges, |range| self.mapping.sync(range));
+        synced.map_err(io_error("msync", &self.path))
     }
 }

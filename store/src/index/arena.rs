@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub(super) const LINE_WORDS: usize = LINE as usize / 8;
 /// Lines of the first block: room for one node of each class.
 const FIRST_LINES: usize = 64;
-/// Blocks that a reference can name.
+/// Blocks, each of twice the lines of the one before: 256 GiB in all.
 const BLOCKS: usize = 26;
 
 /// All nodes of an index.
@@ -35,10 +35,11 @@ pub(super) struct Arena {
 
 #[derive(Default)]
 struct Free {
-    /// First lines of the nodes that were given back, by class.
-    nodes: [Vec<u32>; Class::ALL.len()],
-    /// The first line that was never handed out.
-    next: usize,
+    /// Those that were given back, by class.
+    nodes: [Vec<NodeRef>; Class::ALL.len()],
+    /// The block that lines are taken from, and the first that was never handed out.
+    block: usize,
+    line: usize,
 }
 
 impl Arena {
@@ -53,10 +54,34 @@ impl Arena {
     /// The node at `place`.
     #[inline]
     pub(super) fn node(&self, place: NodeRef) -> Node<'_> {
-        let (block, line) = split(place.line() as usize);
-        let words = self.blocks[block].get().expect("a node is in a block that is there");
-        let first = line * LINE_WORDS;
-        Node::new(&words[first..first + place.class().words()], place.class())
+        let words = self.blocks[place.block()].get().expect("a node is in a block that is there");
+        let (first, class) = (place.line() * LINE_WORDS, place.class());
+        Node::new(&words[first..first + class.words()], class)
+    }
+
+    /// The node at `place`, of which more than its first line will be read.
+    #[inline]
+    pub(super) fn expect(&self, place: NodeRef) -> Node<'_> {
+        let words = self.blocks[place.block()].get().expect("a node is in a block that is there");
+        let (first, class) = (place.line() * LINE_WORDS, place.class());
+        if class == Class::Some {
+            words.prefetch(first + LINE_WORDS);
+            words.prefetch(first + 2 * LINE_WORDS);
+        }
+        Node::new(&words[first..first + class.words()], class)
+    }
+
+    /// Asks for the node at `place` to be brought near; of a direct one only the head, since of its slots
+    /// one will be read.
+    pub(super) fn prefetch(&self, place: NodeRef) {
+        if let Some(words) = self.blocks[place.block()].get() {
+            let first = place.line() * LINE_WORDS;
+            let lines = match place.class() {
+                Class::Direct => 1,
+                class => class.words() / LINE_WORDS,
+            };
+            (0..lines).for_each(|line| words.prefetch(first + line * LINE_WORDS));
+        }
     }
 
     /// A node of `class` that nobody else has, locked, with nothing in it.
@@ -66,7 +91,7 @@ impl Arena {
     pub(super) fn allocate(&self, class: Class) -> Result<NodeRef> {
         let mut free = self.free.lock();
         let place = match free.nodes[class as usize].pop() {
-            Some(line) => NodeRef::new(line, class),
+            Some(place) => place,
             None => self.take_lines(&mut free, class)?,
         };
         drop(free);
@@ -76,7 +101,7 @@ impl Arena {
 
     /// Takes back a node that no other node refers to any more, and that says so itself.
     pub(super) fn release(&self, place: NodeRef) {
-        self.free.lock().nodes[place.class() as usize].push(place.line());
+        self.free.lock().nodes[place.class() as usize].push(place);
     }
 
     /// Bytes of memory in use.
@@ -86,52 +111,31 @@ impl Arena {
 
     fn take_lines(&self, free: &mut Free, class: Class) -> Result<NodeRef> {
         let lines = class.words() / LINE_WORDS;
-        loop {
-            let (block, line) = split(free.next);
-            let no_memory =
-                |source| Error::Io { op: "map memory for", path: "the index".into(), source };
-            if block == BLOCKS {
-                return Err(no_memory(std::io::ErrorKind::OutOfMemory.into()));
-            }
-            let block_lines = FIRST_LINES << block;
-            if line + lines > block_lines {
-                // What is left of a block is too short for this class, and lost.
-                free.next += block_lines - line;
-                continue;
-            }
-            if self.blocks[block].get().is_none() {
-                let words = Words::zeroed(block_lines * LINE_WORDS).map_err(no_memory)?;
-                self.blocks[block].get_or_init(|| words);
-            }
-            let first = u32::try_from(free.next).expect("blocks are limited");
-            free.next += lines;
-            self.used_lines.fetch_add(lines as u64, Ordering::Relaxed);
-            return Ok(NodeRef::new(first, class));
+        let no_memory =
+            |source| Error::Io { op: "map memory for", path: "the index".into(), source };
+        if free.line + lines > FIRST_LINES << free.block {
+            // What is left of the block is too short for this class, and lost.
+            free.block += 1;
+            free.line = 0;
         }
+        let Some(block) = self.blocks.get(free.block) else {
+            return Err(no_memory(std::io::ErrorKind::OutOfMemory.into()));
+        };
+        if block.get().is_none() {
+            let words = Words::zeroed((FIRST_LINES << free.block) * LINE_WORDS);
+            let words = words.map_err(no_memory)?;
+            block.get_or_init(|| words);
+        }
+        let place = NodeRef::new(free.block, free.line, class);
+        free.line += lines;
+        self.used_lines.fetch_add(lines as u64, Ordering::Relaxed);
+        Ok(place)
     }
-}
-
-/// The block of line `no`, and which of its lines it is. Block `n` has `FIRST_LINES << n` lines.
-#[inline]
-fn split(no: usize) -> (usize, usize) {
-    let shifted = no + FIRST_LINES;
-    let block = (shifted / FIRST_LINES).ilog2() as usize;
-    (block, shifted - (FIRST_LINES << block))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blocks_double() {
-        assert_eq!(split(0), (0, 0));
-        assert_eq!(split(63), (0, 63));
-        assert_eq!(split(64), (1, 0));
-        assert_eq!(split(191), (1, 127));
-        assert_eq!(split(192), (2, 0));
-        assert_eq!(split(u32::MAX as usize).0, BLOCKS);
-    }
 
     #[test]
     fn a_place_given_back_is_used_for_its_class_again() {

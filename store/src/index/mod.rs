@@ -63,7 +63,13 @@ pub(crate) trait Records {
     /// # Errors
     /// [`Error::Corruption`](crate::Error::Corruption), [`Error::MediaError`](crate::Error::MediaError).
     fn record(&self, at: Location) -> Result<Option<Self::Record>>;
+
+    /// Has the record at `at` brought near, since it will be asked for.
+    fn prefetch(&self, at: Location);
 }
+
+/// Keys that are looked for side by side.
+pub(crate) const TOGETHER: usize = 16;
 
 /// The index. All that is fallible answers what `records` does; what publishes also
 /// [`Error::Io`](crate::Error::Io) if the system has no memory.
@@ -87,6 +93,15 @@ impl Index {
         records: &R,
     ) -> Result<Option<(Location, R::Record)>> {
         persist(|| self.tree.find(key, records))
+    }
+
+    /// Brings near what finding `keys` will read: up to [`TOGETHER`].
+    pub(crate) fn prefetch<'k, R: Records>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        records: &R,
+    ) {
+        self.tree.prefetch(keys, records);
     }
 
     /// Makes `key` found at `location`, and answers where it was found before.

@@ -91,13 +91,20 @@ const LEAF_TAG: u64 = 1 << 16;
 const NODE_TAG: u64 = 1 << 17;
 
 impl NodeRef {
-    pub(super) fn new(line: u32, class: Class) -> Self {
-        Self(u64::from(line) << 32 | NODE_TAG | class as u64)
+    /// The node of `class` that starts at `line` of `block`.
+    pub(super) fn new(block: usize, line: usize, class: Class) -> Self {
+        debug_assert!(block < 32 && line >> 32 == 0);
+        Self((line as u64) << 32 | (block as u64) << 18 | NODE_TAG | class as u64)
     }
 
     #[inline]
-    pub(super) fn line(self) -> u32 {
-        (self.0 >> 32) as u32
+    pub(super) fn block(self) -> usize {
+        (self.0 >> 18 & 31) as usize
+    }
+
+    #[inline]
+    pub(super) fn line(self) -> usize {
+        (self.0 >> 32) as usize
     }
 
     #[inline]
@@ -179,14 +186,21 @@ impl<'a> Node<'a> {
     /// The version, once the node is not locked. `None` if it is retired.
     #[inline]
     pub(super) fn version(self) -> Option<Version> {
+        // ORDERING: Acquire; pairs with the Release in `drop`, for what is read from here on.
+        let version = self.words[VERSION].load(Ordering::Acquire);
+        if version & (LOCKED | RETIRED) == 0 { Some(Version(version)) } else { self.wait() }
+    }
+
+    #[cold]
+    fn wait(self) -> Option<Version> {
         for nth in 0.. {
-            // ORDERING: Acquire; pairs with the Release in `unlock`, for what is read from here on.
+            // ORDERING: as in `version`.
             let version = self.words[VERSION].load(Ordering::Acquire);
-            if version & (LOCKED | RETIRED) == 0 {
-                return Some(Version(version));
-            }
             if version & RETIRED != 0 {
                 return None;
+            }
+            if version & LOCKED == 0 {
+                return Some(Version(version));
             }
             spin(nth);
         }
@@ -517,8 +531,11 @@ mod tests {
     #[test]
     fn slots_round_trip() {
         let location = Location::new(SegmentNo((1 << 27) - 1), 8, 0x10000 * 8 + 8);
-        for slot in [Slot::Empty, Slot::Leaf(location), Slot::Node(NodeRef::new(!0, Class::Direct))]
-        {
+        for slot in [
+            Slot::Empty,
+            Slot::Leaf(location),
+            Slot::Node(NodeRef::new(25, 0xffff_ffff, Class::Direct)),
+        ] {
             assert_eq!(Slot::of_word(slot.word()), slot);
         }
     }

@@ -15,12 +15,13 @@
 //!
 //! The writers of one key take turns (`stripes.rs`); those of different keys meet here.
 
+use daxite_core::Words;
 use daxite_core::primitives::spin;
 
 use super::arena::Arena;
 use super::node::{Class, END, Locked, Node, NodeRef, Slot, Version};
 use super::{Keyed, Records};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::location::Location;
 
 /// Where the anchor keeps its slot.
@@ -29,7 +30,7 @@ const ROOT: usize = END;
 pub(super) struct Ordered {
     pub(super) arena: Arena,
     /// A node that is never moved, with the tree in its slot.
-    anchor: NodeRef,
+    anchor: Words,
 }
 
 /// A slot, and the version of its node at which it was seen.
@@ -84,11 +85,11 @@ pub(super) struct Seen<'a> {
 /// Why an attempt came to nothing: the tree changed under it, or an error.
 pub(super) enum Missed {
     Changed,
-    Failed(crate::Error),
+    Failed(Error),
 }
 
-impl From<crate::Error> for Missed {
-    fn from(error: crate::Error) -> Self {
+impl From<Error> for Missed {
+    fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
@@ -158,17 +159,17 @@ fn may_be_below(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> bool {
 
 impl Ordered {
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the system has no memory.
+    /// [`Error::Io`] if the system has no memory.
     pub(super) fn new() -> Result<Self> {
-        let arena = Arena::new();
-        let anchor = arena.allocate(Class::Few)?;
-        drop(arena.node(anchor).begun());
-        Ok(Self { arena, anchor })
+        let no_memory =
+            |source| Error::Io { op: "map memory for", path: "the index".into(), source };
+        let anchor = Words::zeroed(Class::Few.words()).map_err(no_memory)?;
+        Ok(Self { arena: Arena::new(), anchor })
     }
 
     /// The slot of the whole tree.
     fn root(&self) -> Place<'_> {
-        let node = self.arena.node(self.anchor);
+        let node = Node::new(&self.anchor, Class::Few);
         Place { node, version: node.version().expect("the anchor stays"), at: ROOT }
     }
 
@@ -179,7 +180,7 @@ impl Ordered {
 
     /// The node that `place` refers to, which was read from `parent`.
     pub(super) fn enter<'a>(&'a self, parent: Seen<'_>, place: NodeRef) -> Attempt<Seen<'a>> {
-        let node = self.arena.node(place);
+        let node = self.arena.expect(place);
         let version = node.version().ok_or(Missed::Changed)?;
         or_changed(parent.node.is_still(parent.version))?;
         Ok(Seen { node, version })
@@ -320,12 +321,12 @@ impl Ordered {
     /// on the way there.
     #[inline]
     fn leaf_of(&self, key: &[u8]) -> Attempt<(Seen<'_>, Option<Location>)> {
-        let mut node = self.arena.node(self.anchor);
+        let mut node = Node::new(&self.anchor, Class::Few);
         let mut version = node.version().ok_or(Missed::Changed)?;
         let mut slot = node.slot(ROOT);
         let mut depth = 0;
         while let Slot::Node(place) = slot {
-            let child = self.arena.node(place);
+            let child = self.arena.expect(place);
             let child_version = child.version().ok_or(Missed::Changed)?;
             or_changed(node.is_still(version))?;
             (node, version) = (child, child_version);
@@ -343,6 +344,42 @@ impl Ordered {
             Slot::Empty | Slot::Node(_) => None,
         };
         Ok((Seen { node, version }, leaf))
+    }
+
+    /// Brings near what finding `keys` will read, one level of all of them after the other, so that none
+    /// waits for the memory of another. What changes meanwhile does no harm: nothing depends on it.
+    pub(super) fn prefetch<'k, R: Records>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        records: &R,
+    ) {
+        let root = Node::new(&self.anchor, Class::Few).slot(ROOT);
+        let mut ways: Vec<(&[u8], Slot, usize)> = keys.map(|key| (key, root, 0)).collect();
+        while !ways.is_empty() {
+            ways.retain_mut(|(key, slot, depth)| {
+                let Slot::Node(place) = *slot else { return false };
+                let node = self.arena.node(place);
+                let meta = node.meta();
+                let node_depth = meta.depth();
+                let at = match key.get(node_depth) {
+                    // Always deeper, or it would not end.
+                    _ if node_depth < *depth => return false,
+                    None => END,
+                    Some(&byte) => match node.find(meta, byte) {
+                        Some(at) => at,
+                        None => return false,
+                    },
+                };
+                *depth = node_depth + 1;
+                *slot = node.slot(at);
+                match *slot {
+                    Slot::Node(place) => self.arena.prefetch(place),
+                    Slot::Leaf(location) => records.prefetch(location),
+                    Slot::Empty => {}
+                }
+                true
+            });
+        }
     }
 
     /// Makes `key` found at `to`; answers where it was found before.

@@ -23,6 +23,8 @@ impl<'k> Records for &'k Keys {
     fn record(&self, at: Location) -> Result<Option<&'k [u8]>> {
         Ok(Some(&self.0[number(at)]))
     }
+
+    fn prefetch(&self, _at: Location) {}
 }
 
 fn number(at: Location) -> usize {
@@ -274,6 +276,8 @@ impl<'k> Records for Lossy<'k> {
         }
         Ok(Some(&self.keys.0[number(at)]))
     }
+
+    fn prefetch(&self, _: Location) {}
 }
 
 #[test]

@@ -22,9 +22,10 @@ mod surplus;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
-use daxite_core::primitives::{cores, thread};
+use daxite_core::primitives::{Mutex, cores};
 use daxite_core::{
     Appender, Extent, HUGE, LINE, LogicalRange, PAGE, Pool, PoolInfo, Severity, Volume,
 };
@@ -111,7 +112,11 @@ pub(crate) fn recover(pool: &Pool, volume: &Volume, seed: PoolSeed) -> Result<Re
     report.discarded = (numbers.len() - kept.len()) as u64;
     let (segments, seals): (Vec<_>, Vec<_>) =
         in_parallel(kept, |slot| adopt(seed, slot, clock))?.into_iter().unzip();
-    let table = SegmentTable::new();
+    let table = SegmentTable::new().map_err(|source| Error::Io {
+        op: "reserve address space for",
+        path: pool.info().path,
+        source,
+    })?;
     segments.iter().for_each(|segment| table.insert(Arc::clone(segment)));
     let replayed = replay::replay(&segments, &table)?;
     report.live = replayed.live;
@@ -306,7 +311,7 @@ fn adopt(seed: PoolSeed, slot: Slot, now: Birth) -> Result<(Arc<Segment>, Option
 /// So few items are done before other threads have begun.
 const ITEMS_ALONE: usize = 4;
 
-/// Applies `act` to all items, on all cores. Answers in the order of the items.
+/// Applies `act` to all items, on all cores; a model has one. Answers in the order of the items.
 ///
 /// # Errors
 /// The first in the order of the items.
@@ -317,27 +322,28 @@ fn in_parallel<T: Send, R: Send>(
     if items.len() <= ITEMS_ALONE {
         return items.into_iter().map(act).collect();
     }
-    let share = items.len().div_ceil(cores());
-    let mut items = items.into_iter();
-    let shares: Vec<Vec<T>> = std::iter::from_fn(|| {
-        let share: Vec<T> = items.by_ref().take(share).collect();
-        (!share.is_empty()).then_some(share)
-    })
-    .collect();
-    let act = &act;
-    thread::scope(|scope| {
-        let threads: Vec<_> = shares
-            .into_iter()
-            .map(|share| {
-                scope.spawn(move || share.into_iter().map(act).collect::<Result<Vec<R>>>())
-            })
-            .collect();
+    let helpers = cores().min(items.len()) - 1;
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let work = || {
         let mut answers = Vec::new();
-        for thread in threads {
-            answers.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        loop {
+            let next = queue.lock().next();
+            let Some((at, item)) = next else { return answers };
+            answers.push((at, act(item)));
         }
-        Ok(answers)
-    })
+    };
+    let mut answers = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        // Where the system has no thread to give, this one does more.
+        let helpers: Vec<_> = (0..helpers).map_while(start).collect();
+        let mut answers = work();
+        for helper in helpers {
+            answers.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        answers
+    });
+    answers.sort_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 #[cfg(test)]

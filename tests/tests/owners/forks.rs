@@ -148,6 +148,7 @@ pub(crate) fn fork_and_drop(path: &Path, ledger: &Ledger) {
     };
     assert_eq!(wait(child), Ok(GOOD));
     assert_eq!(value, b"value");
+    assert_eq!(attempt(path), "locked", "the child gave the lock back");
     drop((database, keyspace, value));
     assert_eq!(attempt(path), "open");
     say(ledger, "good");
@@ -160,6 +161,22 @@ pub(crate) fn fork_and_touch(path: &Path, ledger: &Ledger) {
     let Some(child) = fork() else { end_after(|| assert_ne!(value, b"VALUE")) };
     assert_eq!(wait(child), Err(libc::SIGSEGV));
     assert_eq!(value, b"value");
+    say(ledger, "good");
+}
+
+/// A child that lives on while its parent gives the pool back.
+pub(crate) fn fork_and_close(path: &Path, ledger: &Ledger) {
+    let (database, keyspace) = create(path);
+    let Some(child) = fork() else {
+        // With all handles, which it does not touch.
+        end_after(|| thread::sleep(PATIENCE))
+    };
+    assert_eq!(attempt(path), "locked");
+    drop((database, keyspace));
+    assert_eq!(attempt(path), "open", "the child keeps the lock");
+    // SAFETY: kills the process that this one forked, and that it has not waited for yet.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
+    assert_eq!(wait(child), Err(libc::SIGKILL));
     say(ledger, "good");
 }
 
@@ -189,12 +206,17 @@ fn a_forked_child_that_drops_its_handles_keeps_its_own_memory() {
 }
 
 #[test]
+fn a_forked_child_does_not_keep_what_its_parent_gives_back() {
+    is_good("fork-and-close");
+}
+
+#[test]
 fn a_value_that_is_looked_at_in_a_forked_child_ends_the_child() {
     is_good("fork-and-touch");
 }
 
 #[test]
-fn a_forked_child_holds_the_lock_until_it_is_gone() {
+fn a_forked_child_of_an_owner_that_was_killed_holds_the_lock_until_it_is_gone() {
     let folder = test_folder("daxite-owners-");
     let path = folder.path().join("pool");
     let mut owner = start("fork-and-wait", &path);

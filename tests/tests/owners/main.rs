@@ -11,8 +11,7 @@ mod forks;
 mod names;
 
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daxite::{Database, Keyspace, Options};
 use daxite_tests::{Event, Ledger, Process, my_part};
@@ -38,16 +37,6 @@ fn attempt(path: &Path) -> String {
         }
         Err(daxite::Error::Locked { .. }) => "locked".to_string(),
         Err(error) => error.to_string(),
-    }
-}
-
-/// Panics unless `attempt` answers "open" before long: a child that a test beside this one forked shares
-/// all locks of the process until it ends.
-fn require_open_soon(attempt: impl Fn() -> String) {
-    let started = Instant::now();
-    while attempt() != "open" {
-        assert!(started.elapsed() < PATIENCE, "{}", attempt());
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -84,6 +73,7 @@ fn part() {
         "fork-and-go-on" => forks::fork_and_go_on(path, &ledger),
         "fork-and-drop" => forks::fork_and_drop(path, &ledger),
         "fork-and-touch" => forks::fork_and_touch(path, &ledger),
+        "fork-and-close" => forks::fork_and_close(path, &ledger),
         "fork-and-wait" => forks::fork_and_wait(path, &ledger),
         "shrink" => files::shrink(path, &ledger),
         _ => panic!("nobody knows the part {role:?}"),
