@@ -45,7 +45,12 @@ pub(crate) enum Command {
     /// Look for damage, and name all of it
     Check(PoolArg),
     /// Read all of the log, and name what is lost
-    Scrub(PoolArg),
+    Scrub {
+        #[command(flatten)]
+        pool: PoolArg,
+        #[command(flatten)]
+        scrub: ScrubArgs,
+    },
     /// Draw a pool and its volumes, one cell per 2 MiB
     Map {
         #[command(flatten)]
@@ -138,6 +143,13 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct ScrubArgs {
+    /// Let pages be used again that are listed as bad and can be read again
+    #[arg(long)]
+    pub(crate) forget_healed: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct MapArgs {
     /// Cells per line; by default as many as fit
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -166,6 +178,9 @@ pub(crate) struct DelArgs {
     /// The keys
     #[arg(required = true)]
     pub(crate) keys: Vec<String>,
+    /// Remove keys whose records cannot be read: a media error
+    #[arg(long)]
+    pub(crate) lost: bool,
 }
 
 #[derive(Args)]

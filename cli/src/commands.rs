@@ -1,6 +1,7 @@
 //! The commands, one file each. Those that the shell has too take an open [`Session`] and their
 //! own arguments; this file opens the pool for them.
 
+pub(crate) mod bad_pages;
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod dump;
@@ -26,7 +27,9 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Outcome<()> {
         Command::Create(args) => create::run(&args, out),
         Command::Info(pool) => Session::run(&pool.path, Read, |pool| info::run(pool, out)),
         Command::Check(pool) => check::run(&pool.path, out),
-        Command::Scrub(pool) => Session::run(&pool.path, Read, |pool| scrub::run(pool, out)),
+        Command::Scrub { pool, scrub } => {
+            Session::run(&pool.path, Write, |pool| scrub::run(pool, &scrub, out))
+        }
         Command::Map { pool, map } => map::run(&Layer::open(&pool.path)?, &map, out),
         Command::Keyspaces(pool) => {
             Session::run(&pool.path, Read, |pool| keyspaces::run(pool, out))

@@ -11,7 +11,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{Folder, daxite};
+use daxite::Options;
 use daxite::daxite_core::{CreateOptions, HUGE, LogicalRange, OpenOptions, PAGE, Pool};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Length of the volume `x`.
 const LEN_BYTES: u64 = 3 * HUGE;
@@ -121,6 +123,47 @@ fn a_copy_of_the_superblock_of_an_earlier_life() {
         assert!(found[0][4].starts_with("it is version "), "{}", found[0][4]);
         fs::write(&path, now).expect("writing");
     }
+}
+
+/// Lists `pages` as bad, as docs/FORMAT.md says, in both copies.
+fn list_as_bad(path: &str, pages: &[u64]) {
+    let mut image = fs::read(path).expect("reading");
+    let seed = xxh3_64(&image[24..40]);
+    for (start, generation) in [(PAGE, 4u64), (HUGE + PAGE, 3)] {
+        let page = &mut image[start as usize..][..PAGE as usize];
+        page[8..16].fill(0);
+        page[16..24].copy_from_slice(&generation.to_le_bytes());
+        page[24..32].copy_from_slice(&(pages.len() as u64).to_le_bytes());
+        for (place, number) in page[64..].chunks_exact_mut(8).zip(pages) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let checksum = xxh3_64_with_seed(page, seed);
+        page[8..16].copy_from_slice(&checksum.to_le_bytes());
+    }
+    fs::write(path, image).expect("writing");
+}
+
+#[test]
+fn bad_pages_are_told_until_they_are_forgotten() {
+    let folder = Folder::new();
+    let path = folder.path("pool");
+    Options::new().capacity(4 << 20).create(&path).expect("a pool").close().expect("closing");
+    let pages = [1000, 1001];
+    list_as_bad(&path, &pages);
+    let told = |command: &[&str], place: &str| -> serde_json::Value {
+        let run = daxite([command, &[&path, "--json"]].concat());
+        let report: serde_json::Value = serde_json::from_slice(&run.exit(0).stdout).expect("JSON");
+        report.pointer(place).expect("it is told").clone()
+    };
+    let starts = serde_json::json!(pages.map(|page| page * PAGE));
+    let both = serde_json::json!({ "listed": starts, "unlisted": [] });
+    assert_eq!(told(&["check"], "/bad_pages"), both);
+    assert_eq!(told(&["info"], "/space/bad_pages"), both);
+    // The medium is a file, so they read well; nobody said that they are good.
+    assert_eq!(told(&["scrub"], "/healed"), starts);
+    assert_eq!(told(&["scrub"], "/forgotten"), 0);
+    assert_eq!(told(&["scrub", "--forget-healed"], "/forgotten"), 2);
+    assert_eq!(told(&["check"], "/bad_pages/listed"), serde_json::json!([]));
 }
 
 #[test]

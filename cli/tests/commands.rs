@@ -85,7 +85,7 @@ fn json_is_one_object_with_a_schema_or_lines() {
     daxite(["put", &path, "a", "k", "v"]).ok();
     let info = &daxite(["info", &path, "--json"]).json()[0];
     assert_eq!(info["schema"], 1);
-    assert_eq!(info["format"]["version"], 2);
+    assert_eq!(info["format"]["version"], 3);
     assert_eq!(info["format"]["clean"], true);
     assert_eq!(info["keyspaces"][0]["keys"], 1);
     assert_eq!(info["space"]["capacity_bytes"], 8 << 20);

@@ -5,8 +5,8 @@
 //! 2. `free + reserved + mapped + bad == total`, checked at open and close.
 //! 3. Huge pages are kept whole: pages come out of huge pages that are already broken, as long as
 //!    those can serve.
-//!
-//! 4. A page that was quarantined is never free again: it is bad as soon as nobody owns it.
+//! 4. A page that was quarantined is bad as soon as nobody owns it, and not free again before it is
+//!    forgiven.
 //!
 //! Knows nothing of volumes, logs, or who asked.
 
@@ -51,9 +51,10 @@ struct State {
     free_pages: u64,
     reserved_pages: u64,
     mapped_pages: u64,
-    bad_pages: u64,
     /// Those that had a media error, whoever owns them.
     quarantined: BTreeSet<PageNo>,
+    /// Those of them that nobody owns.
+    bad: BTreeSet<PageNo>,
 }
 
 /// One huge page: a bit per page, set if free. 66 bytes per 2 MiB.
@@ -129,8 +130,8 @@ impl Allocator {
             free_pages: total_pages,
             reserved_pages: 0,
             mapped_pages: 0,
-            bad_pages: 0,
             quarantined: BTreeSet::new(),
+            bad: BTreeSet::new(),
         };
         Self { state: Mutex::new(state) }
     }
@@ -205,7 +206,16 @@ impl Allocator {
         let is_free = group.is_free((page.0 % PAGES_PER_HUGE) as usize);
         if state.quarantined.insert(page) && is_free {
             state.take(PageRun { first: page, pages: 1 });
-            state.bad_pages += 1;
+            state.bad.insert(page);
+        }
+    }
+
+    /// Lets `page` be given away again, now if nobody owns it.
+    pub(crate) fn forgive(&self, page: PageNo) {
+        let mut state = self.state.lock();
+        state.quarantined.remove(&page);
+        if state.bad.remove(&page) {
+            state.give_back(PageRun { first: page, pages: 1 });
         }
     }
 
@@ -217,7 +227,7 @@ impl Allocator {
             free_pages: state.free_pages,
             reserved_pages: state.reserved_pages,
             mapped_pages: state.mapped_pages,
-            bad_pages: state.bad_pages,
+            bad_pages: state.bad.len() as u64,
             free_huge_pages: state.whole,
             longest_run_pages: longest.max().unwrap_or(0) as u64,
         }
@@ -226,6 +236,11 @@ impl Allocator {
     /// Pages that are free, in whatever pieces.
     pub(crate) fn free_pages(&self) -> u64 {
         self.state.lock().free_pages
+    }
+
+    /// Pages that nobody owns and nobody gets, ascending.
+    pub(crate) fn bad_pages(&self) -> Vec<PageNo> {
+        self.state.lock().bad.iter().copied().collect()
     }
 
     /// Free pages of each huge page, in order.
@@ -238,7 +253,8 @@ impl Allocator {
         let state = self.state.lock();
         let free: u64 = state.groups.iter().map(|group| u64::from(group.count)).sum();
         assert_eq!(free, state.free_pages, "free pages by huge page and in all");
-        let sum = state.free_pages + state.reserved_pages + state.mapped_pages + state.bad_pages;
+        let bad_pages = state.bad.len() as u64;
+        let sum = state.free_pages + state.reserved_pages + state.mapped_pages + bad_pages;
         assert_eq!(sum, state.total_pages, "free + reserved + mapped + bad");
         let whole = state.groups.iter().filter(|group| group.is_whole()).count();
         assert_eq!(whole as u64, state.whole, "whole huge pages");
@@ -276,7 +292,7 @@ impl State {
         let bad: Vec<PageNo> = self.quarantined.range(run.first..end).copied().collect();
         for page in bad {
             self.take(PageRun { first: page, pages: 1 });
-            self.bad_pages += 1;
+            self.bad.insert(page);
         }
     }
 
@@ -420,6 +436,21 @@ mod tests {
             std::iter::from_fn(|| allocator.reserve_run(1, 1, Goal::Any)).collect::<Vec<_>>();
         assert_eq!(rest.len(), 1021);
         assert!(rest.iter().all(|one| ![1, 400, 600].contains(&one.run().first.0)));
+    }
+
+    #[test]
+    fn a_page_that_is_forgiven_is_as_any_other() {
+        let allocator = Allocator::new(1024);
+        let mapped = allocator.reserve_run(2, 2, Goal::Any).unwrap().into_mapped();
+        [0, 600].map(PageNo).into_iter().for_each(|page| allocator.quarantine(page));
+        for page in [0, 600, 601].map(PageNo) {
+            allocator.forgive(page);
+            allocator.check();
+        }
+        assert_eq!(allocator.space().free_huge_pages, 1);
+        allocator.release(mapped);
+        allocator.check();
+        assert_eq!((allocator.space().free_pages, allocator.space().bad_pages), (1024, 0));
     }
 
     #[test]

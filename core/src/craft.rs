@@ -7,9 +7,11 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::error::Result;
 use crate::extent_map::{ExtentMap, LEVEL_BITS, Owned, Step};
-use crate::layout::{Superblock, VolumeRecord};
+use crate::layout::{BadPagesCopy, Superblock, VolumeRecord};
 use crate::medium::Medium;
 use crate::persist::load_image;
 use crate::superblock;
@@ -43,6 +45,17 @@ pub fn superblock_fields() -> Vec<Field> {
 /// The fields of a record of the volume table.
 pub fn volume_fields() -> Vec<Field> {
     Field::list(VolumeRecord::FIELDS, size_of::<VolumeRecord>())
+}
+
+/// The fields of a copy of the list of bad pages.
+pub fn bad_pages_fields() -> Vec<Field> {
+    Field::list(BadPagesCopy::FIELDS, size_of::<BadPagesCopy>())
+}
+
+/// Gives the list of bad pages in `page` the checksum of what it says, in the pool with this UUID.
+pub fn sign_bad_pages(page: &mut [u8], uuid: &[u8; 16]) {
+    let signed = bytemuck::pod_read_unaligned::<BadPagesCopy>(page).sealed(xxh3_64(uuid));
+    page.copy_from_slice(bytemuck::bytes_of(&signed));
 }
 
 /// Gives the superblock in `page` the checksum of what it says.

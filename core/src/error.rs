@@ -93,7 +93,7 @@ pub enum Error {
         /// What contradicts what.
         detail: String,
     },
-    /// Bytes of the medium cannot be reached any more. While the pool is open, nobody else gets the page.
+    /// Bytes of the medium cannot be reached any more. Nobody else gets the page from now on.
     #[error("{}: media error in {len_bytes} bytes at offset {offset:#x}", path.display())]
     MediaError {
         /// The file or device.

@@ -1,4 +1,5 @@
-//! What stands on the medium: the superblock and the volume table. The asserts are the table.
+//! What stands on the medium: the superblock, the volume table, and the list of bad pages. The asserts
+//! are the table.
 //!
 //! 1. Plain old data, little-endian, fixed width; reserved bytes are zero and checked to be.
 //! 2. No pointer, lock or allocator state is ever on the medium.
@@ -7,7 +8,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::units::HUGE;
+use crate::units::{HUGE, PAGE};
 
 #[cfg(target_endian = "big")]
 compile_error!("the format is little-endian and is read in place");
@@ -31,10 +32,17 @@ macro_rules! assert_layout {
 /// First eight bytes of a superblock.
 pub(crate) const MAGIC: [u8; 8] = *b"DAXITE\r\n";
 /// The format that this build reads and writes.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 /// Where the two copies of the superblock stand, in bytes: one in each of the first two huge
 /// pages, so that losing either huge page to a media error leaves the other copy.
 pub(crate) const SUPERBLOCK_OFFSETS: [u64; 2] = [0, HUGE];
+/// Where the two copies of the list of bad pages stand, in bytes: each beside a superblock, and in a
+/// page of its own, so that a media error takes one of the four.
+pub(crate) const BAD_PAGES_OFFSETS: [u64; 2] = [PAGE, HUGE + PAGE];
+/// First eight bytes of a list of bad pages.
+pub(crate) const BAD_PAGES_MAGIC: [u8; 8] = *b"DAXbadPG";
+/// Pages that fit the list.
+pub(crate) const BAD_PAGES_MAX: usize = 504;
 /// Volumes that fit the table of a superblock.
 pub(crate) const VOLUMES_MAX: usize = 60;
 /// Longest volume name, in bytes of UTF-8.
@@ -103,4 +111,24 @@ pub(crate) struct VolumeRecord {
 
 assert_layout!(VolumeRecord, 64, {
     id: 0, name_len: 4, name: 5, reserved: 36, map_digest: 40, root_page: 48, len_bytes: 56,
+});
+
+/// One copy of the list of bad pages: exactly one page.
+#[derive(Clone, Copy, Pod, Zeroable, PartialEq, Debug)]
+#[repr(C)]
+pub(crate) struct BadPagesCopy {
+    pub magic: [u8; 8],
+    /// XXH3-64 of the page with this field zero, seeded by the pool.
+    pub checksum: u64,
+    /// Generation N of the list is written to copy N mod 2.
+    pub generation: u64,
+    /// How many pages are listed.
+    pub count: u64,
+    pub reserved: [u8; 32],
+    /// Their numbers, ascending; behind them zeros.
+    pub pages: [u64; BAD_PAGES_MAX],
+}
+
+assert_layout!(BadPagesCopy, 4096, {
+    magic: 0, checksum: 8, generation: 16, count: 24, reserved: 32, pages: 64,
 });

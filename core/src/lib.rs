@@ -27,7 +27,7 @@
 //! # How it is built
 //! The modules stand in reading order. [Units and errors](crate::Error) come first, then the way to
 //! the medium (`layout`, `medium`, `persist`: the only module that stores), what stands on it
-//! (`superblock`, `allocator`, `extent_map`), the entry index with its locks (`wait`, `epoch`,
+//! (`superblock`, `allocator`, `bad_pages`, `extent_map`), the entry index with its locks (`wait`, `epoch`,
 //! `counters`, `entry`, `index`), what is done under them (`zero`, `pins`, `fault`, `sync`, `punch`,
 //! `resize`, `upgrade`), and what users hold in their hands (`guard`, `extent`, `volume`, `inspect`,
 //! `pool`). Each file opens with its invariants; `docs/DAX.md` has the protocol.
@@ -51,6 +51,7 @@ mod persist;
 mod sigbus;
 
 mod allocator;
+mod bad_pages;
 mod extent_map;
 mod superblock;
 
@@ -89,6 +90,7 @@ mod mixes;
 mod models;
 
 pub use allocator::Space;
+pub use bad_pages::BadPages;
 pub use counters::{Access, FallbackReason, FaultCounts, FaultOutcome, Refusal};
 pub use entry::EntryCounts;
 pub use epoch::{EpochCell, Pin, pin};

@@ -6,9 +6,10 @@
 //! 3. A pool that is written to says so on the medium before anything else is changed; a clean close
 //!    takes it back. So a pool that is opened, found damaged, and left is as it was. The mark takes
 //!    the number of this life with it, so what is written later never has the number of another life.
+//!    The list of bad pages alone may be written without it.
 //! 4. A pool that is opened read-only is not changed by a single byte.
 //!
-//! Lock order: `volumes`, then what volumes lock, then `superblock`.
+//! Lock order: `volumes`, then what volumes lock, then `superblock`, then the list of bad pages.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::allocator::{Allocator, Space};
+use crate::bad_pages::{self, BadPageList, BadPages};
 use crate::counters::{Counters, FaultCounts};
 use crate::entry::EntryCounts;
 use crate::error::{Error, Result, io_error};
@@ -28,14 +30,15 @@ use crate::extent_map::{ALL_SLOTS, Claimed, ExtentMap, Owned, VOLUME_BYTES_MAX};
 use crate::index::EntryIndex;
 use crate::inspect::VolumeStats;
 use crate::layout::{
-    NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord,
+    BAD_PAGES_OFFSETS, NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock,
+    VolumeRecord,
 };
 use crate::medium::{Medium, MediumKind, Mode, PageSizes, Persistence, Target};
 use crate::persist::{Durable, FlushInstruction, Flushed, fence, fence_all, flush_range};
 use crate::primitives::coarse::Mutex;
 use crate::resize::check_len;
 use crate::superblock::{self, POOL_BYTES_MIN};
-use crate::units::{ByteRange, ExtentSize, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
+use crate::units::{ByteRange, ExtentSize, Offset, PAGE, PAGES_PER_HUGE, PageNo, PageRun};
 use crate::volume::{Volume, VolumeShared};
 
 /// What volumes need of their pool.
@@ -43,6 +46,7 @@ pub(crate) struct PoolShared {
     pub medium: Arc<Medium>,
     pub allocator: Arc<Allocator>,
     pub counters: Arc<Counters>,
+    bad_pages: Arc<BadPageList>,
     /// As it is on the medium.
     superblock: Mutex<Superblock>,
     /// Ties checksums to this pool.
@@ -129,8 +133,10 @@ pub struct HugeUse {
     pub free_pages: u16,
     /// Pages of extent maps.
     pub table_pages: u16,
-    /// Pages of superblocks.
+    /// Pages of superblocks, and of the list of bad pages beside them.
     pub superblock_pages: u16,
+    /// Pages that nobody owns and nobody gets: they met a media error.
+    pub bad_pages: u16,
     /// 4 KiB extents by volume.
     pub pages_of: Vec<(u32, u16)>,
 }
@@ -164,6 +170,7 @@ impl PoolShared {
             superblock.opens = self.opens;
             superblock.state = STATE_OPEN;
         })?;
+        self.bad_pages.complete(&self.medium)?;
         // ORDERING: Release; pairs with the Acquire in `require_writable`. Doing it twice is harmless.
         self.begun.store(true, Ordering::Release);
         Ok(())
@@ -232,7 +239,8 @@ impl Pool {
     /// # Errors
     /// [`Error::NotAPool`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
     /// [`Error::Locked`], [`Error::ReadOnly`], [`Error::Truncated`], [`Error::Corrupt`],
-    /// [`Error::NotPersistentMemory`], [`Error::Io`]. The medium is unchanged in each case.
+    /// [`Error::NotPersistentMemory`], [`Error::MediaError`], [`Error::Io`]. The medium is unchanged in
+    /// each case, but for the list of bad pages, if one was met.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let mode = if options.read_only { Mode::ReadOnly } else { Mode::ReadWrite };
         let target = Target::open(path, mode)?;
@@ -450,6 +458,53 @@ impl Pool {
         self.0.shared.allocator.space()
     }
 
+    /// Pages that met a media error, in this life or an earlier one.
+    pub fn bad_pages(&self) -> BadPages {
+        self.0.shared.bad_pages.snapshot()
+    }
+
+    /// Whether a media error was met since the pool was opened. Costs a load.
+    #[inline]
+    pub fn has_met_media_errors(&self) -> bool {
+        self.0.shared.bad_pages.has_met()
+    }
+
+    /// Takes the page at `offset` off the list of bad pages, if it is on it (or would be, see
+    /// [`BadPages::unlisted`]), and can be read again: something outside the pool healed it, for example
+    /// a hole punched into the file and filled again, or `ndctl clear-errors`. From then on it is given
+    /// away like any other. False if it is no bad page.
+    ///
+    /// Nothing else takes a page off the list: one that reads well at times is the worst kind.
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::MediaError`] if the page is as bad as it was, or the list cannot be written;
+    /// [`Error::InvalidArgument`] for what is not the start of a page; [`Error::ReadOnly`],
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::Io`].
+    pub fn forget_bad_page(&self, offset: Offset) -> Result<bool> {
+        let shared = &self.0.shared;
+        shared.require_writable()?;
+        if !offset.0.is_multiple_of(PAGE) {
+            return Err(Error::InvalidArgument("a page starts at a multiple of 4 KiB"));
+        }
+        shared.bad_pages.forget(&shared.medium, PageNo(offset.0 / PAGE))
+    }
+
+    /// Pages of the list of bad pages that can be read again now: those that
+    /// [`Pool::forget_bad_page`] would take off. Reads each of them.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`].
+    pub fn healed_pages(&self) -> Result<Vec<Offset>> {
+        self.0.shared.require_open()?;
+        let medium = &self.0.shared.medium;
+        let mut pages = self.bad_pages().listed;
+        pages.retain(|page| medium.require_readable(ByteRange::new(*page, PAGE)).is_ok());
+        Ok(pages)
+    }
+
     /// Faults since it was opened.
     pub fn fault_counts(&self) -> FaultCounts {
         self.0.shared.counters.fault_counts()
@@ -488,8 +543,11 @@ impl Pool {
             .into_iter()
             .map(|free_pages| HugeUse { free_pages, ..HugeUse::default() })
             .collect();
-        for offset in SUPERBLOCK_OFFSETS {
-            uses[PageNo(offset / PAGE).huge().0 as usize].superblock_pages += 1;
+        for page in own_pages() {
+            uses[page.huge().0 as usize].superblock_pages += 1;
+        }
+        for page in self.0.shared.allocator.bad_pages() {
+            uses[page.huge().0 as usize].bad_pages += 1;
         }
         let open = self.0.volumes.lock().clone();
         for volume in open {
@@ -517,7 +575,7 @@ impl Pool {
     pub fn check(&self) {
         let open = self.0.volumes.lock().clone();
         let mut entries = EntryCounts::default();
-        let mut mapped_pages = SUPERBLOCK_OFFSETS.len() as u64;
+        let mut mapped_pages = own_pages().count() as u64;
         for volume in open {
             volume.check();
             let stats = volume.stats().expect("words that verify");
@@ -577,18 +635,29 @@ impl Pool {
         let was_killed = !was_clean && medium.mode() == Mode::ReadWrite;
         let medium = Arc::new(medium);
         let allocator = Arc::new(Allocator::new(superblock.pool_bytes / PAGE));
-        for offset in SUPERBLOCK_OFFSETS {
-            let claimed = allocator.claim(PageRun { first: PageNo(offset / PAGE), pages: 1 });
-            assert!(claimed, "a superblock in a pool of two huge pages");
+        for page in own_pages() {
+            let claimed = allocator.claim(PageRun { first: page, pages: 1 });
+            assert!(claimed, "a page of the pool's own in a pool of two huge pages");
         }
-        let quarantine = Arc::clone(&allocator);
-        medium.report_bad_pages(Box::new(move |page| quarantine.quarantine(page)));
+        let seed = superblock.seed();
+        let listed = bad_pages::read(&medium, seed, superblock.pool_bytes / PAGE)?;
+        if medium.mode() == Mode::ReadWrite {
+            // Also if it was closed: the process may have been killed between a store and its fence, and
+            // then the next version would go over the only durable copy.
+            let mut visible = [superblock::copies(), bad_pages::copies()].concat();
+            visible.retain(|copy| medium.unreadable(*copy).is_empty());
+            persist_again(&medium, &visible)?;
+        }
+        let bad_pages = Arc::new(BadPageList::new(Arc::clone(&allocator), seed, listed));
+        let list = Arc::clone(&bad_pages);
+        medium.report_bad_pages(Box::new(move |medium, page| list.note(medium, page)));
         let shared = Arc::new(PoolShared {
             medium,
             allocator,
             counters: Arc::new(Counters::default()),
+            bad_pages,
             superblock: Mutex::new(superblock),
-            seed: superblock.seed(),
+            seed,
             opens: superblock.opens + 1,
             begun: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -598,22 +667,23 @@ impl Pool {
         let loaded = used
             .map(|record| VolumeShared::load(&shared, record, superblock.state))
             .collect::<Result<Vec<_>>>()?;
+        shared.bad_pages.quarantine();
         shared.allocator.check();
-        if shared.medium.mode() == Mode::ReadWrite {
-            // Also if it was closed: the process may have been killed between the store of that mark
-            // and its fence, and then the next version would go over the only durable copy.
-            let mut visible = superblock::copies().to_vec();
-            visible.retain(|copy| shared.medium.unreadable(*copy).is_empty());
-            if !was_clean {
-                let tables = loaded.iter().flat_map(|(_, tables)| tables);
-                visible.extend(tables.map(|table| ByteRange::new(table.offset(), PAGE)));
-            }
-            persist_again(&shared.medium, &visible)?;
+        if was_killed {
+            let tables = loaded.iter().flat_map(|(_, tables)| tables);
+            let visible = tables.map(|table| ByteRange::new(table.offset(), PAGE));
+            persist_again(&shared.medium, &visible.collect::<Vec<_>>())?;
         }
         let open = loaded.into_iter().map(|(volume, _)| Arc::new(volume)).collect();
         let (volumes, owner_digest) = (Mutex::new(open), superblock.owner_digest);
         Ok(Self(Arc::new(PoolInner { shared, was_clean, owner_digest, volumes })))
     }
+}
+
+/// The pages of the superblocks and of the list of bad pages.
+fn own_pages() -> impl Iterator<Item = PageNo> {
+    let starts = SUPERBLOCK_OFFSETS.into_iter().chain(BAD_PAGES_OFFSETS);
+    starts.map(|offset| PageNo(offset / PAGE))
 }
 
 impl VolumeRecord {

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use bytemuck::Zeroable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::bad_pages;
 use crate::error::{Error, Result};
 use crate::layout::{FORMAT_VERSION, MAGIC, SUPERBLOCK_OFFSETS, Superblock, VolumeRecord};
 use crate::medium::{Medium, Mode};
@@ -225,10 +226,10 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
         .any(|&offset| !matches!(read_copy(medium, Offset(offset)), Copy::Foreign))
 }
 
-/// Writes the first superblock of a pool. The magic comes last, so that a crash in between leaves
-/// something that is no pool; where a pool was before it leaves that, or the new one: both of its
-/// copies said the same, in later versions than the first of the new one, and the one that comes
-/// last goes when the new pool is whole.
+/// Writes the first superblock of a pool, and its list of bad pages. The magic comes last, so that a
+/// crash in between leaves something that is no pool; where a pool was before it leaves that, or the new
+/// one: both of its superblocks said the same, in later versions than the first of the new one, and the one
+/// that comes last goes when the new pool is whole. So does the second of its lists.
 ///
 /// The caller owns the whole medium.
 ///
@@ -237,6 +238,7 @@ pub(crate) fn is_present(medium: &Medium) -> bool {
 /// [`Error::Io`] as the medium reports it.
 pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()> {
     copies().into_iter().try_for_each(|copy| medium.require_readable(copy))?;
+    let bad_pages = bad_pages::begin(medium, superblock.seed())?;
     superblock.sequence += 1;
     *superblock = superblock.sealed();
     let offset = Offset(SUPERBLOCK_OFFSETS[(superblock.sequence % 2) as usize]);
@@ -244,7 +246,8 @@ pub(crate) fn create(medium: &Medium, superblock: &mut Superblock) -> Result<()>
     let [_] = fence(medium, [store_lines(medium, offset, bytemuck::bytes_of(&without_magic))?])?;
     let magic = store_word(medium, offset, u64::from_le_bytes(MAGIC))?;
     let [_] = fence(medium, [magic.flush(medium)?])?;
-    write(medium, superblock)
+    write(medium, superblock)?;
+    bad_pages.finish(medium, superblock.seed())
 }
 
 /// Writes the next version, and the one after it to the other copy. `superblock` is then what
@@ -367,6 +370,7 @@ mod tests {
     fn open_with(change: impl FnOnce(&mut Superblock)) -> Result<Pool> {
         let medium = Medium::anonymous(4 * HUGE)?;
         let mut superblock = Superblock::new([7; 16], medium.len_bytes(), 0);
+        bad_pages::begin(&medium, superblock.seed())?.finish(&medium, superblock.seed())?;
         change(&mut superblock);
         superblock.sequence = superblock.sequence.wrapping_sub(2);
         for _ in 0..2 {
@@ -433,6 +437,6 @@ mod tests {
     fn the_last_volume_id_is_never_given() {
         let pool = open_with(|last| (last.sequence, last.next_volume_id) = (8, u32::MAX)).unwrap();
         assert!(matches!(pool.create_volume("v", 1), Err(Error::InvalidArgument(_))));
-        assert_eq!(pool.space().mapped_pages, 2);
+        assert_eq!(pool.space().mapped_pages, 4);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::KeyspaceCore;
-use crate::commit::{Op, Scope, Verdict};
+use crate::commit::{Lost, Op, Scope, Verdict};
 use crate::error::{Error, Result};
 use crate::frame::{Record, frame_len};
 use crate::store::Shared;
@@ -109,6 +109,7 @@ impl Batch {
                 keyspace,
                 key,
                 value: value.as_deref(),
+                lost: Lost::Refuse,
             })
             .collect();
         let ((), seqno) = self.store.commit(Scope::Keys, &ops, || Ok(Verdict::Write(())), || ())?;

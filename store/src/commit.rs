@@ -11,6 +11,8 @@
 //!    and before its segment can be sealed (`segment.rs`, invariant 2).
 //! 4. A commit that fails has published nothing.
 //! 5. No lock is held while room is made.
+//! 6. Where the index has a record that cannot be read, and so does not know whether it is that of the key,
+//!    nothing is written, unless the caller says that it is ([`Lost`]).
 
 use daxite_core::pin;
 
@@ -34,6 +36,17 @@ pub(crate) struct Op<'a> {
     pub key: &'a [u8],
     /// `None` removes.
     pub value: Option<&'a [u8]>,
+    pub lost: Lost,
+}
+
+/// What to do if the record that the index has in the place of a key cannot be read: it is that of the key,
+/// or of one that is like it in all that the index knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lost {
+    /// Refuse, before anything is written.
+    Refuse,
+    /// Take it for that of the key, on the caller's word.
+    Remove,
 }
 
 impl Op<'_> {
@@ -114,6 +127,9 @@ impl Store {
             if ops.is_empty() {
                 return Ok((answer, held.clock()));
             }
+            if self.pool().has_met_media_errors() {
+                self.require_places(ops)?;
+            }
             let request = request(ops, held.clock(), removal)?;
             if let Some(seqno) = self.write(ops, &request, &mut held)? {
                 published();
@@ -125,6 +141,12 @@ impl Store {
                 _ => removal = Purpose::Remove,
             }
         }
+    }
+
+    /// An error if the index cannot tell where one of the `ops` belongs. The caller holds the stripes.
+    fn require_places(&self, ops: &[Op<'_>]) -> Result<()> {
+        let mut unsure = ops.iter().filter(|op| op.lost == Lost::Refuse);
+        unsure.try_for_each(|op| self.locate(op.keyspace, op.key).map(|_| ()))
     }
 
     fn hold(&self, scope: Scope, ops: &[Op<'_>]) -> Held<'_> {
@@ -151,7 +173,8 @@ impl Store {
         }
         let mut kept = Vec::with_capacity(ops.len());
         for op in ops {
-            if op.value.is_some() || self.locate(op.keyspace, op.key)?.is_some() {
+            let is_written = op.value.is_some() || op.lost == Lost::Remove;
+            if is_written || self.locate(op.keyspace, op.key)?.is_some() {
                 kept.push(*op);
             }
         }
@@ -178,7 +201,8 @@ impl Store {
     }
 
     /// # Errors
-    /// What the index cannot find out, or has no memory for: the rest is published all the same.
+    /// What the index cannot find out, or has no memory for: the rest is published all the same. A record
+    /// that cannot be read is found out here only if nobody met it before.
     fn publish(&self, ops: &[Op<'_>], appended: Appended) -> Result<SeqNo> {
         let pin = pin();
         let records = self.records(&pin);
@@ -194,6 +218,7 @@ impl Store {
                     let location = Location::new(appended.segment, at, len_bytes);
                     op.keyspace.index.publish(op.key, location, &records)
                 }
+                None if op.lost == Lost::Remove => op.keyspace.index.remove_lost(op.key, &records),
                 None => op.keyspace.index.remove(op.key, &records),
             };
             match replaced {
@@ -240,7 +265,7 @@ mod tests {
     /// reclaim empties it, before the writer goes on and publishes.
     fn write_while_its_segment_is_emptied(keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) {
         let store = keyspace.store();
-        let ops = [Op { keyspace: keyspace.core(), key, value }];
+        let ops = [Op { keyspace: keyspace.core(), key, value, lost: Lost::Refuse }];
         let mut held = store.hold(Scope::Keys, &ops);
         let request = request(&ops, held.clock(), Purpose::Remove).unwrap();
         let mut lane = store.lanes.lock();

@@ -7,8 +7,11 @@
 //!    segment are published: it is sealed, and whoever appended to it holds a stripe until then. Before
 //!    that, a record that nobody can find yet looks dead. So what is moved is live, and what was not
 //!    moved is dead for good.
-//! 3. A frame is verified before its records are moved: damage is never given a new checksum.
+//! 3. A frame is verified before its records are moved: damage is never given a new checksum. So of a
+//!    batch of which a page is bad all records stay, those that could be read too.
 //! 4. Frames are short: no writer waits longer than for one of them.
+//! 5. A segment with a bad page is empty when no index points to it any more: what cannot be read was
+//!    removed or overwritten by its user. And when its tombstones are not needed, or all could be moved.
 
 use std::sync::Arc;
 
@@ -17,10 +20,10 @@ use daxite_core::pin;
 use crate::SeqNo;
 use crate::catalog::KeyspaceCore;
 use crate::error::Result;
-use crate::frame::{FRAME_HEADER_BYTES, Frame, Kind, Record, frame_len};
+use crate::frame::{FRAME_HEADER_BYTES, Kind, Record, frame_len};
 use crate::lane::FrameRequest;
-use crate::layout::HEAD_BYTES;
 use crate::location::Location;
+use crate::readable::Readable;
 use crate::reclaim::{Reclaimer, Tombstones};
 use crate::segment::{Segment, Tally};
 use crate::space::Purpose;
@@ -40,7 +43,7 @@ pub(crate) enum Outcome {
     Empty,
     /// Some records found no room and stayed.
     NoRoom,
-    /// Some records cannot be read: nothing was moved, and the segment keeps the names of what is lost.
+    /// Some records cannot be read, and stayed: the segment keeps the names of what is lost.
     Unreadable,
 }
 
@@ -57,11 +60,14 @@ impl Candidate<'_> {
     /// # Errors
     /// Those of [`Store::locate`].
     fn is_needed(&self, store: &Store) -> Result<bool> {
-        let found = store.locate(&self.keyspace, self.record.key)?;
-        Ok(match self.record.kind {
-            Kind::Put => found == Some(self.from),
-            Kind::Tombstone => found.is_none(),
-        })
+        match self.record.kind {
+            Kind::Put => self.keyspace.index.is_at(self.record.key, self.from),
+            Kind::Tombstone => match store.locate(&self.keyspace, self.record.key) {
+                // What is there may be of another key.
+                Err(error) if error.is_media_error() => Ok(true),
+                found => Ok(found?.is_none()),
+            },
+        }
     }
 }
 
@@ -86,16 +92,36 @@ impl Store {
         tombstones: Tombstones,
     ) -> Result<Outcome> {
         self.stripes.wait_for_writes();
-        if !victim.unreadable().is_empty() {
-            return Ok(Outcome::Unreadable);
+        let readable = Readable::of(victim);
+        if readable.is_whole() {
+            return self.move_records(reclaimer, victim, &readable, tombstones);
         }
-        let bytes = victim.bytes();
-        let mut at = HEAD_BYTES as usize;
+        // What cannot be read may keep the segment. Tombstones stay in it then: moved again at each
+        // attempt, they would be more and more.
+        let moved = self.move_records(reclaimer, victim, &readable, Tombstones::Drop)?;
+        match tombstones {
+            _ if moved == Outcome::NoRoom => Ok(Outcome::NoRoom),
+            _ if victim.live_puts() > 0 => Ok(Outcome::Unreadable),
+            Tombstones::Drop => Ok(Outcome::Empty),
+            Tombstones::Keep if readable.tombstones()? < victim.tombstones() => {
+                Ok(Outcome::Unreadable)
+            }
+            Tombstones::Keep => self.move_records(reclaimer, victim, &readable, tombstones),
+        }
+    }
+
+    /// Moves what is needed of the `readable` frames of `victim`, tombstones if asked.
+    fn move_records(
+        &self,
+        reclaimer: &mut Reclaimer,
+        victim: &Segment,
+        readable: &Readable<'_>,
+        tombstones: Tombstones,
+    ) -> Result<Outcome> {
         let mut moving = Moving::default();
         let mut limit = frame_limit(reclaimer);
-        while at < bytes.len() {
-            let frame = Frame::decode(&bytes[at..], at as u64, victim.seed)
-                .map_err(|_| victim.damaged(at as u64, "frame does not verify".to_string()))?;
+        for found in readable.frames() {
+            let (at, frame) = found?;
             for (record_at, record) in frame.records() {
                 let offset = (at + record_at) as u64;
                 let from = Location::new(victim.no, offset, record.len_bytes() as u64);
@@ -111,7 +137,6 @@ impl Store {
                 moving.record_bytes += candidate.record.len_bytes();
                 moving.candidates.push(candidate);
             }
-            at += frame.len_bytes();
         }
         let done = self.relocate(reclaimer, victim, &mut moving)?;
         Ok(if done { Outcome::Empty } else { Outcome::NoRoom })

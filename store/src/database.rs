@@ -9,7 +9,7 @@ use daxite_core::{MediumKind, PAGE, Persistence, Pool};
 use crate::Error;
 use crate::catalog::{KeyspaceCore, check_name, encode_id};
 use crate::checkup::{self, Checkup};
-use crate::commit::{Op, Scope, Verdict};
+use crate::commit::{Lost, Op, Scope, Verdict};
 use crate::error::Result;
 use crate::index::Index;
 use crate::reclaim::dead_bytes;
@@ -91,7 +91,12 @@ impl Database {
         let id = next_id.take()?;
         let keyspace = Arc::new(KeyspaceCore::new(name.to_string(), id, Index::new()?));
         let value = encode_id(id);
-        let op = Op { keyspace: &catalog.names, key: name.as_bytes(), value: Some(&value) };
+        let op = Op {
+            keyspace: &catalog.names,
+            key: name.as_bytes(),
+            value: Some(&value),
+            lost: Lost::Refuse,
+        };
         self.store.commit(
             Scope::Keys,
             &[op],
@@ -129,7 +134,8 @@ impl Database {
         let catalog = &self.store.catalog;
         let _changing = catalog.changing.lock();
         let Some(keyspace) = catalog.by_name(name) else { return Ok(false) };
-        let op = Op { keyspace: &catalog.names, key: name.as_bytes(), value: None };
+        let op =
+            Op { keyspace: &catalog.names, key: name.as_bytes(), value: None, lost: Lost::Refuse };
         let mut dead = None;
         self.store.commit(
             Scope::All,
@@ -218,8 +224,9 @@ impl Database {
         self.store.reclaim()
     }
 
-    /// Reads all of the log and verifies it, in search of what went bad since it was opened. Nothing
-    /// on the medium is changed, and reads and writes go on meanwhile.
+    /// Reads all of the log and verifies it, in search of what went bad since it was opened, and asks
+    /// pages that are listed as bad whether they can be read again. Nothing on the medium is changed but
+    /// the list of bad pages, and reads and writes go on meanwhile.
     ///
     /// Bad pages that the kernel knows of are found without a signal. One that it does not know of ends the
     /// process, unless media errors are handled ([`install_sigbus_handler`](crate::install_sigbus_handler)).

@@ -8,7 +8,7 @@ use daxite_core::pin;
 #[cfg(doc)]
 use crate::Error;
 use crate::catalog::{KeyspaceCore, encode_id};
-use crate::commit::{Op, Scope, Verdict};
+use crate::commit::{Lost, Op, Scope, Verdict};
 use crate::error::{CasError, Result};
 use crate::range::{Bounds, KeyRange};
 use crate::store::Shared;
@@ -186,6 +186,28 @@ impl Keyspace {
         })
     }
 
+    /// Removes `key`, whose record cannot be read: [`Keyspace::get`] answers [`Error::MediaError`], and
+    /// so do writes. False if that is not so; then nothing is written. From then on the key is absent, and
+    /// can be written again; space that only it kept is reclaimed.
+    ///
+    /// The caller says that it is the record of `key`. The index has no copies of keys, so it cannot tell a
+    /// key that is lost from one that never was and is like it up to where other keys differ.
+    ///
+    /// # Errors
+    /// Those of [`Keyspace::remove`].
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn remove_lost(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        let op = Op { keyspace: &self.core, key, value: None, lost: Lost::Remove };
+        let is_lost = || match self.store.locate(&self.core, key) {
+            Err(error) if error.is_media_error() => Ok(Verdict::Write(true)),
+            found => found.map(|_| Verdict::Leave(false)),
+        };
+        Ok(self.store.commit(Scope::Keys, &[op], is_lost, || ())?.0)
+    }
+
     /// Removes `key`, and answers what was there.
     ///
     /// # Errors
@@ -254,7 +276,12 @@ impl Keyspace {
         // The name gets a new number, and what has the old one is dead.
         let id = next_id.take()?;
         let value = encode_id(id);
-        let op = Op { keyspace: &catalog.names, key: self.name().as_bytes(), value: Some(&value) };
+        let op = Op {
+            keyspace: &catalog.names,
+            key: self.name().as_bytes(),
+            value: Some(&value),
+            lost: Lost::Refuse,
+        };
         let mut dead = None;
         self.store.commit(
             Scope::All,
@@ -334,7 +361,7 @@ impl Keyspace {
         value: Option<&[u8]>,
         decide: impl FnMut() -> Result<Verdict<T>>,
     ) -> Result<T> {
-        let op = Op { keyspace: &self.core, key, value };
+        let op = Op { keyspace: &self.core, key, value, lost: Lost::Refuse };
         let (answer, _) = self.store.commit(Scope::Keys, &[op], decide, || ())?;
         Ok(answer)
     }

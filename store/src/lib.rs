@@ -136,6 +136,7 @@ mod commit;
 mod reclaim;
 
 mod compact;
+mod readable;
 
 mod recovery;
 

@@ -86,7 +86,7 @@ struct Pass {
     rounds: u32,
     /// Segments born after the round started are left alone.
     started: Birth,
-    /// Segments whose records found no room, or cannot be read.
+    /// Segments with records that found no room, or cannot be read.
     passed_over: HashSet<Birth>,
     sealed_lanes: bool,
 }

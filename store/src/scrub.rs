@@ -1,6 +1,7 @@
 //! Scrubbing: reading all of the log while it is in use, in search of what went bad since it was opened.
 //!
-//! 1. Nothing on the medium is changed. A page that turns out bad is given to nobody any more.
+//! 1. Nothing on the medium is changed but the list of bad pages: one that turns out bad is put there.
+//!    One that reads well again is told, and stays there.
 //! 2. A segment is held while it is looked at, so reclaim may wait for it, and nobody else.
 //! 3. Of a segment the pages that cannot be read are told; if there is none, its first damaged frame.
 
@@ -27,6 +28,9 @@ pub struct ScrubReport {
     pub media_errors: Vec<LogFinding>,
     /// Frames that do not verify, in the order of segments.
     pub damaged: Vec<LogFinding>,
+    /// Pages of the pool that are listed as bad and can be read again, ascending. They stay listed until
+    /// [`Pool::forget_bad_page`](daxite_core::Pool::forget_bad_page) is called for them.
+    pub healed: Vec<Offset>,
 }
 
 impl ScrubReport {
@@ -47,6 +51,7 @@ impl Store {
             self.check_open()?;
             scrub_segment(&segment, &mut report)?;
         }
+        report.healed = self.pool().healed_pages()?;
         Ok(report)
     }
 }

@@ -319,6 +319,13 @@ impl Segment {
         errors.into_iter().map(|error| Error::from(error).hitting(self.no)).collect()
     }
 
+    /// Where pages of header and frames start, from the start of the segment, that cannot be read, as far
+    /// as anyone knows.
+    pub(crate) fn bad_pages(&self) -> Vec<u64> {
+        let pages = self.extent.bad_pages(0, self.extent.frozen_bytes());
+        pages.into_iter().map(|page| page.0 - self.extent.physical().0).collect()
+    }
+
     /// `None` unless all of the range can be read.
     #[inline]
     pub(crate) fn range(&self, start: u64, len_bytes: u64) -> Option<&[u8]> {

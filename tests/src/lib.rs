@@ -33,7 +33,7 @@ pub use place::{Place, check_space, test_folder, written_until_full};
 pub use process::{Heard, PART, Process, my_part};
 pub use random::{Random, for_seeds, number};
 pub use stamp::{STAMPED_LEN_MIN, Stamp};
-pub use subject::{POOL_BYTES, Subject};
+pub use subject::{BAD_PAGES, POOL_BYTES, Subject};
 
 /// All that a store holds: value by keyspace and key.
 pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;

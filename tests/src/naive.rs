@@ -16,12 +16,15 @@ use crate::Contents;
 const PAGE: usize = 4096;
 const LINE: usize = 64;
 const MAGIC: &[u8] = b"DAXITE\r\n";
+const BAD_PAGES_MAGIC: &[u8] = b"DAXbadPG";
 
 /// What a page is used for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Owner {
     /// One of the superblocks.
     Superblock,
+    /// One of the lists of bad pages.
+    BadPages,
     /// A table of the extent map of the volume with this id.
     Table(u32),
     /// Bytes of the volume with this id.
@@ -33,6 +36,8 @@ pub enum Owner {
 pub struct Reading {
     /// Who has which page.
     pub owners: BTreeMap<u64, Owner>,
+    /// Pages that are listed as bad.
+    pub bad_pages: Vec<u64>,
     /// Ids of volumes by name.
     pub volumes: BTreeMap<String, u32>,
     /// What the database holds, if there is one.
@@ -110,11 +115,11 @@ impl Pages for Pool {
 /// The first thing that is wrong.
 pub fn read<P: Pages + ?Sized>(image: &P) -> Result<Reading> {
     let superblock = newest_superblock(image)?;
-    let mut reader = Reader {
-        image,
-        pool_seed: xxh3_64_with_seed(&superblock[24..40], 0),
-        owners: BTreeMap::from([(0, Owner::Superblock), (512, Owner::Superblock)]),
-    };
+    let own = [0, 512].map(|page| (page, Owner::Superblock));
+    let lists = [1, 513].map(|page| (page, Owner::BadPages));
+    let pool_seed = xxh3_64_with_seed(&superblock[24..40], 0);
+    let bad_pages = newest_bad_pages(image, pool_seed)?;
+    let mut reader = Reader { image, pool_seed, owners: own.into_iter().chain(lists).collect() };
     let mut volumes = BTreeMap::new();
     let mut log = BTreeMap::new();
     for record in superblock[256..].chunks_exact(64).filter(|record| u32_at(record, 0) != 0) {
@@ -136,7 +141,13 @@ pub fn read<P: Pages + ?Sized>(image: &P) -> Result<Reading> {
     for (slot, pages) in slots {
         segments += u64::from(reader.segment(slot as u32, &pages, &mut records)?);
     }
-    Ok(Reading { owners: reader.owners, volumes, contents: records.contents(), segments })
+    Ok(Reading {
+        owners: reader.owners,
+        bad_pages,
+        volumes,
+        contents: records.contents(),
+        segments,
+    })
 }
 
 fn newest_superblock<P: Pages + ?Sized>(image: &P) -> Result<[u8; PAGE]> {
@@ -148,6 +159,25 @@ fn newest_superblock<P: Pages + ?Sized>(image: &P) -> Result<[u8; PAGE]> {
     });
     let newest = valid.max_by_key(|copy| u64_at(copy, 64));
     newest.map_or(wrong(0, "no superblock verifies"), Ok)
+}
+
+fn newest_bad_pages<P: Pages + ?Sized>(image: &P, pool_seed: u64) -> Result<Vec<u64>> {
+    let copies = [1, 513].map(|number| image.page(number));
+    let valid = copies.into_iter().filter(|copy| {
+        let mut unsigned = *copy;
+        unsigned[8..16].fill(0);
+        copy.starts_with(BAD_PAGES_MAGIC)
+            && u64_at(copy, 8) == xxh3_64_with_seed(&unsigned, pool_seed)
+    });
+    let Some(newest) = valid.max_by_key(|copy| u64_at(copy, 16)) else {
+        return wrong(PAGE, "no list of bad pages verifies");
+    };
+    let pages = newest[64..].chunks_exact(8).take(u64_at(&newest, 24) as usize);
+    let pages: Vec<u64> = pages.map(|page| u64_at(page, 0)).collect();
+    match pages.iter().all(|&page| page < image.count()) && pages.is_sorted() {
+        true => Ok(pages),
+        false => wrong(PAGE, "a list of bad pages that no pool has"),
+    }
 }
 
 struct Reader<'i, P: ?Sized> {
@@ -306,7 +336,15 @@ pub fn compare<P: Pages + ?Sized>(
             reading.contents.len()
         ));
     }
+    let listed = database.pool().bad_pages().listed;
+    if !listed.iter().map(|page| page.0 / PAGE as u64).eq(reading.bad_pages.iter().copied()) {
+        return Err(format!("{listed:?} are bad, its image lists {:?}", reading.bad_pages));
+    }
     let space = database.pool().space();
+    let unowned = reading.bad_pages.iter().filter(|page| !reading.owners.contains_key(page));
+    if unowned.count() as u64 != space.bad_pages {
+        return Err(format!("{} pages are kept from everyone, not those listed", space.bad_pages));
+    }
     if reading.owners.len() as u64 != space.mapped_pages {
         let (owned, mapped) = (reading.owners.len(), space.mapped_pages);
         return Err(format!("{owned} pages have an owner, {mapped} are not free"));

@@ -48,12 +48,12 @@ pub fn test_folder(prefix: &str) -> TempDir {
     TempDir::with_prefix_in(prefix, parent).expect("a folder for the test")
 }
 
-/// Panics unless pages of the pool, at rest, are free or mapped, and mapped are exactly those that
-/// extents, tables and superblocks account for.
+/// Panics unless pages of the pool, at rest, are free, mapped or bad, and mapped are exactly those that
+/// extents, tables, superblocks and lists of bad pages account for.
 pub fn check_space(pool: &Pool) {
     let space = pool.space();
     assert_eq!(space.reserved_pages, 0);
-    assert_eq!(space.free_pages + space.mapped_pages, space.total_pages);
+    assert_eq!(space.free_pages + space.mapped_pages + space.bad_pages, space.total_pages);
     let of_volumes =
         pool.volumes().expect("volumes").into_iter().map(|stats| {
             stats.huge_extents * PAGES_PER_HUGE + stats.page_extents + stats.table_pages
@@ -61,6 +61,8 @@ pub fn check_space(pool: &Pool) {
     let uses = pool.occupancy().expect("words that verify");
     let of_superblocks: u64 = uses.iter().map(|huge| u64::from(huge.superblock_pages)).sum();
     assert_eq!(of_volumes.sum::<u64>() + of_superblocks, space.mapped_pages, "mapped pages");
+    let bad: u64 = uses.iter().map(|huge| u64::from(huge.bad_pages)).sum();
+    assert_eq!(bad, space.bad_pages, "bad pages");
 }
 
 /// How much of `bytes` stands at `start` after a write that found the pool full: a prefix up to the

@@ -1,6 +1,7 @@
 //! A small pool with some history, at several moments of it: what is damaged in tests of damage.
 
 use daxite::{Database, Options};
+use daxite_core::{Offset, PAGE};
 
 use crate::{Log, Shown, shown, test_folder};
 
@@ -15,6 +16,9 @@ pub struct Subject {
     /// What the last two hold.
     pub shown: Shown,
 }
+
+/// Pages of it that met a media error: a free one in an early life, one more in the last.
+pub const BAD_PAGES: [u64; 2] = [POOL_BYTES / PAGE - 1, POOL_BYTES / PAGE - 3];
 
 /// Length of the pool, the shortest there is.
 pub const POOL_BYTES: u64 = 4 << 20;
@@ -43,6 +47,7 @@ impl Subject {
             plain.write(at, &[0x51; 100]).unwrap();
         }
         drop(plain);
+        database.pool().meet_bad_page(Offset(BAD_PAGES[0] * PAGE));
         write(&database, 0..50);
         // Killed, so that the next life seals what this one wrote.
         drop(database);
@@ -55,6 +60,7 @@ impl Subject {
         let earlier = std::fs::read(&path).unwrap();
         let database = Options::new().lanes(2).open(&path).unwrap();
         write(&database, 70..90);
+        database.pool().meet_bad_page(Offset(BAD_PAGES[1] * PAGE));
         let keyspace = database.keyspace("a").unwrap();
         let mut batch = database.batch();
         batch

@@ -7,7 +7,7 @@
 //! `DAXITE_CRASH_REPLAY` that opens just its state.
 
 use daxite_core::sim::{Budget, Explorer, Journal, Tally, Violation};
-use daxite_core::{HUGE, LogicalRange, PAGE, Pool, Volume};
+use daxite_core::{HUGE, LogicalRange, Offset, PAGE, Pool, Volume};
 use daxite_tests::crash::{
     Seeds, UpgradeWhen, VOLUME_BYTES_MAX, Volumes, VolumesExpected, VolumesWorkload,
     earlier_volumes, explore_seeds,
@@ -124,6 +124,29 @@ fn a_volume_is_cut_and_grows_over_a_crash_anywhere() {
         );
         assert!(tally.states > 200, "{tally}");
     }
+}
+
+#[test]
+fn a_list_of_bad_pages_survives_a_crash_anywhere() {
+    let tally = explore(
+        "bad pages",
+        8 << 20,
+        Seeds::Few(1),
+        // Two are whole; the first one is not any more when it is given back.
+        |pool| assert_eq!(pool.fault_counts().allocated_huge, 2),
+        |workload| {
+            let volume = workload.create("v", VOLUME_BYTES_MAX);
+            workload.write(&volume, 0, &[5; 100]);
+            let owned = volume.extents(LogicalRange::new(0, 1)).unwrap()[0].physical;
+            let pages = [owned, Offset(HUGE + 9 * PAGE), Offset(2 * HUGE - PAGE)];
+            pages.into_iter().for_each(|page| workload.meet_bad_page(page));
+            workload.punch(&volume, LogicalRange::new(0, HUGE));
+            workload.write(&volume, 0, &[6; 100]);
+            workload.forget_bad_page(pages[1]);
+            workload.write(&volume, HUGE, &[7; 100]);
+        },
+    );
+    assert!(tally.states > 200, "{tally}");
 }
 
 #[test]

@@ -168,7 +168,11 @@ impl<'a> Sequence<'a> {
             assert!(pool.remove_volume(name).unwrap());
         }
         check_space(&pool);
-        assert_eq!(pool.space().mapped_pages, 2, "only the superblocks are left");
+        assert_eq!(
+            pool.space().mapped_pages,
+            4,
+            "only superblocks and lists of bad pages are left"
+        );
         std::mem::take(&mut self.seen)
     }
 

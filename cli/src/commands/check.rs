@@ -8,6 +8,7 @@ use std::path::Path;
 use daxite::{Checkup, Database, LogCheckup, RecoveryReport};
 use serde::Serialize;
 
+use crate::commands::bad_pages::BadPages;
 use crate::encoding::escape;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Mode, Out};
@@ -26,6 +27,7 @@ struct Report {
     page_extents: u64,
     pages: u64,
     owned_pages: u64,
+    bad_pages: BadPages,
     log_state: LogState,
     /// What is in the log, if it is sound.
     log: Option<Log>,
@@ -105,6 +107,7 @@ impl Report {
             page_extents: pool.page_extents,
             pages: pool.pages,
             owned_pages: pool.owned_pages,
+            bad_pages: BadPages::on_medium(&pool.bad_pages),
             log_state,
             log: found.map(|found| Log::of(&found)),
             findings: of_pool.chain(of_log).collect(),
@@ -138,10 +141,13 @@ impl Report {
             }
         }
         table.print(out, 0)?;
-        match out.mode {
-            Mode::Table => out.line(self.summary()),
-            _ => Ok(()),
+        if out.mode != Mode::Table {
+            return Ok(());
         }
+        if !self.bad_pages.is_empty() {
+            out.line(format_args!("bad pages: {}", self.bad_pages.text()))?;
+        }
+        out.line(self.summary())
     }
 
     fn summary(&self) -> String {
@@ -202,7 +208,7 @@ mod tests {
         database.close().unwrap();
         let summary = || Report::of(&path, Database::examine(&path).unwrap()).summary();
         let of_pool = "examined: 2 of 2 superblocks, 1 volume, 4 tables, 0 extents of 2 MiB and 64 of \
-                       4 KiB, in 70 of 2,048 pages, ";
+                       4 KiB, in 72 of 2,048 pages, ";
         // The record, and the one that names its keyspace.
         assert_eq!(summary(), format!("{of_pool}1 segment, 2 records; nothing is wrong"));
         let mut image = std::fs::read(&path).unwrap();

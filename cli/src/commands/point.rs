@@ -51,7 +51,8 @@ pub(crate) fn del(pool: &Session, keyspace: &str, args: &DelArgs, out: &mut Out)
     let keyspace = pool.keyspace(keyspace)?;
     let mut answer = Removed { removed: 0, absent: Vec::new() };
     for key in &keys {
-        match keyspace.remove(key).map_err(|error| pool.fail(error))? {
+        let removed = if args.lost { keyspace.remove_lost(key) } else { keyspace.remove(key) };
+        match removed.map_err(|error| pool.fail(error))? {
             true => answer.removed += 1,
             false => answer.absent.push(key::unparse(key)),
         }

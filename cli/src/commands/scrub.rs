@@ -3,6 +3,8 @@
 use daxite::LogFinding;
 use serde::Serialize;
 
+use crate::args::ScrubArgs;
+use crate::commands::bad_pages::BadPages;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Mode, Out};
 use crate::session::Session;
@@ -16,6 +18,11 @@ struct Report {
     frames: u64,
     bytes: u64,
     findings: Vec<Finding>,
+    bad_pages: BadPages,
+    /// Where listed pages are that can be read again.
+    healed: Vec<u64>,
+    /// How many of these are not listed any more.
+    forgotten: u64,
 }
 
 #[derive(Serialize)]
@@ -33,8 +40,14 @@ impl Finding {
 }
 
 /// Scrubs the pool.
-pub(crate) fn run(pool: &Session, out: &mut Out) -> Outcome<()> {
+pub(crate) fn run(pool: &Session, args: &ScrubArgs, out: &mut Out) -> Outcome<()> {
     let scrubbed = pool.db.scrub().map_err(|error| pool.fail(error))?;
+    let layer = pool.db.pool();
+    let mut forgotten = 0;
+    for page in scrubbed.healed.iter().filter(|_| args.forget_healed) {
+        let forgot = layer.forget_bad_page(*page).map_err(|error| pool.fail(error.into()))?;
+        forgotten += u64::from(forgot);
+    }
     let findings = scrubbed.media_errors.into_iter().chain(scrubbed.damaged).map(Finding::of);
     let report = Report {
         path: pool.path.display().to_string(),
@@ -42,6 +55,9 @@ pub(crate) fn run(pool: &Session, out: &mut Out) -> Outcome<()> {
         frames: scrubbed.frames,
         bytes: scrubbed.bytes,
         findings: findings.collect(),
+        bad_pages: BadPages::of(&layer.bad_pages()),
+        healed: scrubbed.healed.iter().map(|page| page.0).collect(),
+        forgotten,
     };
     report.print(out)?;
     match report.findings.len() as u64 {
@@ -62,6 +78,13 @@ impl Report {
             let segments = counted(self.segments, "segment", "segments");
             let frames = counted(self.frames, "frame", "frames");
             out.line(format_args!("scrubbed: {segments}, {frames}"))?;
+            if !self.bad_pages.is_empty() {
+                out.line(format_args!("bad pages: {}", self.bad_pages.text()))?;
+            }
+            for page in &self.healed {
+                let now = if self.forgotten > 0 { "and is used again" } else { "and stays listed" };
+                out.line(format_args!("the page at {page:#x} can be read again {now}"))?;
+            }
         }
         Ok(())
     }

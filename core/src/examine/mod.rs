@@ -15,9 +15,10 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bad_pages;
 use crate::error::{Error, Result};
 use crate::extent_map::{Digest, ExtentMap, Met, Owned, Step};
-use crate::layout::{STATE_CLEAN, SUPERBLOCK_OFFSETS, Superblock};
+use crate::layout::{BAD_PAGES_OFFSETS, STATE_CLEAN, SUPERBLOCK_OFFSETS, Superblock};
 use crate::medium::{Medium, Mode, Target};
 use crate::resize::check_len;
 use crate::superblock;
@@ -95,17 +96,34 @@ impl Examiner {
             return Ok(());
         }
         self.report.pages = superblock.pool_bytes / PAGE;
-        self.report.owned_pages = SUPERBLOCK_OFFSETS.len() as u64;
-        for offset in SUPERBLOCK_OFFSETS {
+        let superblocks = SUPERBLOCK_OFFSETS.map(|offset| (offset, Owner::Superblock));
+        let lists = BAD_PAGES_OFFSETS.map(|offset| (offset, Owner::BadPages));
+        for (offset, owner) in superblocks.into_iter().chain(lists) {
             let run = PageRun { first: PageNo(offset / PAGE), pages: 1 };
-            self.owners.claim(run, Owner::Superblock).expect("the first owners");
+            self.owners.claim(run, owner).expect("the first owners");
+            self.report.owned_pages += 1;
         }
+        self.bad_pages(medium, superblock);
         for (index, record) in superblock.volumes.iter().enumerate() {
             if record.is_used() {
                 self.volume(medium, superblock, index)?;
             }
         }
         Ok(())
+    }
+
+    fn bad_pages(&mut self, medium: &Medium, superblock: &Superblock) {
+        let (seed, pages) = (superblock.seed(), superblock.pool_bytes / PAGE);
+        let severity = match bad_pages::read(medium, seed, pages) {
+            Ok(found) => {
+                self.report.bad_pages = found.offsets();
+                Severity::Warning
+            }
+            Err(_) => Severity::Damage,
+        };
+        for (offset, detail) in bad_pages::flawed_copies(medium, seed, pages) {
+            self.find(severity, "list of bad pages", None, offset, detail.to_string());
+        }
     }
 
     /// The volume of record `index`.
@@ -216,6 +234,7 @@ impl Examiner {
     fn describe(&self, owner: Owner) -> String {
         let (volume, what) = match owner {
             Owner::Superblock => return "a superblock".to_string(),
+            Owner::BadPages => return "a list of bad pages".to_string(),
             Owner::Table { volume, level, logical } => {
                 (volume, format!("table of level {level} for {:#x}", logical.0 * PAGE))
             }

@@ -14,6 +14,8 @@ use crate::units::{LogicalPage, PageNo, PageRun};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
     Superblock,
+    /// A copy of the list of bad pages.
+    BadPages,
     /// The map of `volume`, as its table of `level` for what starts at `logical`.
     Table {
         volume: usize,
@@ -32,7 +34,7 @@ impl Owner {
     pub(super) fn is_above(self, other: Self) -> bool {
         let Self::Table { volume, level, logical } = self else { return false };
         let (under, at) = match other {
-            Self::Superblock => return false,
+            Self::Superblock | Self::BadPages => return false,
             Self::Table { level: lower, .. } if lower >= level => return false,
             Self::Table { volume, logical, .. } | Self::Extent { volume, logical } => {
                 (volume, logical)

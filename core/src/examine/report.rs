@@ -57,8 +57,10 @@ pub struct Examination {
     pub page_extents: u64,
     /// Pages of the pool.
     pub pages: u64,
-    /// Pages that something owns: superblocks, tables and extents.
+    /// Pages that something owns: superblocks, lists of bad pages, tables and extents.
     pub owned_pages: u64,
+    /// Where the pages are that are listed as bad, ascending.
+    pub bad_pages: Vec<Offset>,
     /// Whether the pool was closed in good order.
     pub was_clean: bool,
     /// What was found, in the order of volumes and of what they map; the first 10,000.

@@ -27,7 +27,7 @@ struct Patient {
 fn patient() -> Patient {
     let medium = Arc::new(Medium::anonymous(POOL_BYTES).unwrap());
     let allocator = Arc::new(Allocator::new(POOL_BYTES / PAGE));
-    for offset in SUPERBLOCK_OFFSETS {
+    for offset in SUPERBLOCK_OFFSETS.into_iter().chain(BAD_PAGES_OFFSETS) {
         assert!(allocator.claim(PageRun { first: PageNo(offset / PAGE), pages: 1 }));
     }
     let mut superblock = Superblock::new([7; 16], POOL_BYTES, 0);
@@ -128,8 +128,8 @@ fn a_sound_pool_has_no_findings_and_is_counted() {
     // Root, one of level 2, two of level 1, two of level 0.
     assert_eq!(examination.tables, 6);
     assert_eq!((examination.huge_extents, examination.page_extents), (1, 3));
-    // What they take up, and the superblocks.
-    assert_eq!((examination.pages, examination.owned_pages), (8 * 512, 512 + 3 + 6 + 2));
+    // What they take up, superblocks, and lists of bad pages.
+    assert_eq!((examination.pages, examination.owned_pages), (8 * 512, 512 + 3 + 6 + 4));
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(crate) enum Mode {
 }
 
 /// Who is told of pages that cannot be reached, and sees to it that nobody gets them.
-type BadPageSink = Box<dyn Fn(PageNo) + Send + Sync>;
+type BadPageSink = Box<dyn Fn(&Medium, PageNo) + Send + Sync>;
 
 /// Mapped memory of a pool. Shared by everything that reads or stores; unmapped by the last.
 pub(crate) struct Medium {
@@ -346,7 +346,7 @@ impl Medium {
     /// The error for `page`, which cannot be reached.
     pub(crate) fn bad_page(&self, page: PageNo) -> Error {
         if let Some(sink) = self.on_bad_page.get() {
-            sink(page);
+            sink(self, page);
         }
         let path = self.path.clone();
         Error::MediaError { path, offset: page.offset().0, len_bytes: PAGE }

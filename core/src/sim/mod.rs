@@ -44,7 +44,7 @@ use crate::error::Result;
 use crate::medium::Medium;
 use crate::persist::{load_image, peek_bytes};
 use crate::pool::Pool;
-use crate::units::Offset;
+use crate::units::{Offset, PAGE, PageNo};
 
 /// Who watches a medium.
 #[derive(Default)]
@@ -107,6 +107,11 @@ impl Pool {
             medium.observe(Observer { recorder: Some(Arc::clone(recorder)), trial: None });
         }
         Self::load(medium)
+    }
+
+    /// What happens when an access meets a bad page at `offset`: memory has none.
+    pub fn meet_bad_page(&self, offset: Offset) {
+        self.medium().bad_page(PageNo(offset.0 / PAGE));
     }
 
     /// All bytes of the pool as they stand, without a look at them that an explorer would notice.

@@ -127,6 +127,25 @@ impl Index {
         Ok(removed)
     }
 
+    /// Makes what is at the place of `key` not found, if it cannot be read, and answers where it is: it was
+    /// the record of `key`, or of a key that is like it in all that the index knows.
+    pub(crate) fn remove_lost<R: Records>(
+        &self,
+        key: &[u8],
+        records: &R,
+    ) -> Result<Option<Location>> {
+        let removed = persist(|| self.tree.remove_lost(key, records))?;
+        if removed.is_some() {
+            self.len.add(-1);
+        }
+        Ok(removed)
+    }
+
+    /// Whether `key`, of which there is a record at `location`, is found there. Reads no record.
+    pub(crate) fn is_at(&self, key: &[u8], location: Location) -> Result<bool> {
+        persist(|| self.tree.is_at(key, location))
+    }
+
     /// Makes `key` found at `to` if it is found at `from`.
     pub(crate) fn relocate(&self, key: &[u8], from: Location, to: Location) -> Result<bool> {
         persist(|| self.tree.relocate(key, from, to))

@@ -222,8 +222,44 @@ impl Ordered {
         }
     }
 
-    /// The record of some key below a node.
+    /// The record of some key below a node: of the first one, or of another if that cannot be read.
     pub(super) fn any_key<R: Records>(&self, seen: Seen<'_>, records: &R) -> Attempt<R::Record> {
+        match self.first_key(seen, records) {
+            Err(Missed::Failed(error)) if error.is_media_error() => {
+                self.readable_key(seen, records, error)
+            }
+            first => first,
+        }
+    }
+
+    /// The record of a key below a node that can be read; `failed` if there is none.
+    #[cold]
+    fn readable_key<'a, R: Records>(
+        &'a self,
+        top: Seen<'a>,
+        records: &R,
+        failed: crate::Error,
+    ) -> Attempt<R::Record> {
+        let mut pending = Vec::new();
+        top.node.for_each(|_, slot| pending.push((top, slot)));
+        while let Some((seen, slot)) = pending.pop() {
+            match slot {
+                Slot::Empty => {}
+                Slot::Leaf(location) => match records.record(location) {
+                    Ok(record) => return record.ok_or(Missed::Changed),
+                    Err(_) => or_changed(seen.node.is_still(seen.version))?,
+                },
+                Slot::Node(place) => {
+                    let child = self.enter(seen, place)?;
+                    child.node.for_each(|_, slot| pending.push((child, slot)));
+                }
+            }
+        }
+        or_changed(top.node.is_still(top.version))?;
+        Err(Missed::Failed(failed))
+    }
+
+    fn first_key<R: Records>(&self, seen: Seen<'_>, records: &R) -> Attempt<R::Record> {
         let mut seen = seen;
         loop {
             let mut first = Slot::Empty;
@@ -267,6 +303,24 @@ impl Ordered {
         key: &[u8],
         records: &R,
     ) -> Attempt<Option<(Location, R::Record)>> {
+        let (seen, leaf) = self.leaf_of(key)?;
+        if let Some(location) = leaf {
+            let record = records.record(location);
+            or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
+            // A segment that is gone: the record was moved, and the slot says something else now.
+            let record = record?.ok_or(Missed::Changed)?;
+            if record.key() == key {
+                return Ok(Some((location, record)));
+            }
+        }
+        or_changed(seen.node.is_still(seen.version))?;
+        Ok(None)
+    }
+
+    /// What the slot of `key` holds if it is a record, which may be that of another key; and the last node
+    /// on the way there.
+    #[inline]
+    fn leaf_of(&self, key: &[u8]) -> Attempt<(Seen<'_>, Option<Location>)> {
         let mut node = Node::new(&self.anchor, Class::Few);
         let mut version = node.version().ok_or(Missed::Changed)?;
         let mut slot = node.slot(ROOT);
@@ -285,17 +339,11 @@ impl Ordered {
             };
             depth = node_depth + 1;
         }
-        if let Slot::Leaf(location) = slot {
-            let record = records.record(location);
-            or_changed(record.is_ok() || node.is_still(version))?;
-            // A segment that is gone: the record was moved, and the slot says something else now.
-            let record = record?.ok_or(Missed::Changed)?;
-            if record.key() == key {
-                return Ok(Some((location, record)));
-            }
-        }
-        or_changed(node.is_still(version))?;
-        Ok(None)
+        let leaf = match slot {
+            Slot::Leaf(location) => Some(location),
+            Slot::Empty | Slot::Node(_) => None,
+        };
+        Ok((Seen { node, version }, leaf))
     }
 
     /// Brings near what finding `keys` will read, one level of all of them after the other, so that none
@@ -451,14 +499,39 @@ impl Ordered {
 
     /// Makes `key` not found; answers where it was found before.
     pub(super) fn remove<R: Records>(&self, key: &[u8], records: &R) -> Attempt<Option<Location>> {
-        let Some((location, _)) = self.find(key, records)? else { return Ok(None) };
+        match self.find(key, records)? {
+            Some((location, _)) => self.take_out(key, location).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes what is at the place of `key` not found, if its record cannot be read: it may be that of
+    /// another key. Answers where it is.
+    pub(super) fn remove_lost<R: Records>(
+        &self,
+        key: &[u8],
+        records: &R,
+    ) -> Attempt<Option<Location>> {
+        let (seen, Some(location)) = self.leaf_of(key)? else { return Ok(None) };
+        match records.record(location) {
+            Err(error) if error.is_media_error() => self.take_out(key, location).map(Some),
+            record => {
+                or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
+                record?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes out the slot on the way of `key` that holds `location`.
+    fn take_out(&self, key: &[u8], location: Location) -> Attempt<Location> {
         let Some(Path { above, place }) = self.path_to(key, location)? else {
             return Err(Missed::Changed);
         };
         let Some(Above { parent, node_ref, gone }) = above else {
             let mut anchor = place.try_lock().ok_or(Missed::Changed)?;
             anchor.set(ROOT, Slot::Empty);
-            return Ok(Some(location));
+            return Ok(location);
         };
         let seen = place.seen();
         let left = seen.node.used().saturating_sub(1);
@@ -485,7 +558,7 @@ impl Ordered {
             let mut node = place.try_lock().ok_or(Missed::Changed)?;
             node.take_out(place.at);
         }
-        Ok(Some(location))
+        Ok(location)
     }
 
     /// The slot that holds `location`, under which `key` is found. `None` if it is not there.
@@ -519,6 +592,11 @@ impl Ordered {
                 }
             }
         }
+    }
+
+    /// Whether `key` is found at `location`, without a look at the record.
+    pub(super) fn is_at(&self, key: &[u8], location: Location) -> Attempt<bool> {
+        Ok(self.path_to(key, location)?.is_some())
     }
 
     /// Makes `key` found at `to` if it is found at `from`.

@@ -259,3 +259,73 @@ fn threads_on_different_keys_do_not_disturb_each_other() {
         });
     }
 }
+
+/// Keys some of whose records cannot be read.
+struct Lossy<'k> {
+    keys: &'k Keys,
+    lost: Vec<usize>,
+}
+
+impl<'k> Records for Lossy<'k> {
+    type Record = &'k [u8];
+
+    fn record(&self, at: Location) -> Result<Option<&'k [u8]>> {
+        if self.lost.contains(&number(at)) {
+            let (what, path) = ("a record".to_string(), "a pool".into());
+            return Err(crate::Error::MediaError { what, path, offset: 0, len_bytes: 4096 });
+        }
+        Ok(Some(&self.keys.0[number(at)]))
+    }
+
+    fn prefetch(&self, _: Location) {}
+}
+
+#[test]
+fn a_lost_record_is_in_the_way_of_its_like_only_and_is_removed_by_name() {
+    let is_refused = |answer: Result<Option<Location>>| {
+        assert!(answer.is_err_and(|error| error.is_media_error()));
+    };
+    for (name, keys) in shapes() {
+        let index = Index::new().unwrap();
+        let mut others = Vec::new();
+        for (n, key) in keys.0.iter().enumerate() {
+            match n % 7 {
+                // Put in when some are lost.
+                3 => others.push(n),
+                _ => drop(index.publish(key, place(n, false), &&keys).unwrap()),
+            }
+        }
+        let lost: Vec<usize> = (0..keys.0.len()).filter(|n| n % 7 == 0 && n % 3 > 0).collect();
+        let lossy = Lossy { keys: &keys, lost };
+        let mut added = 0;
+        for &n in &others {
+            // Whose place is that of a lost one, or shares what only that one knew, is refused.
+            match index.publish(&keys.0[n], place(n, false), &lossy) {
+                Ok(replaced) => added += usize::from(replaced.is_none()),
+                refused => is_refused(refused),
+            }
+        }
+        assert!(added * 10 > others.len() * 7, "{name}: {added} of {}", others.len());
+        for n in (0..keys.0.len()).filter(|n| n % 7 != 3) {
+            let key = &keys.0[n];
+            assert!(index.is_at(key, place(n, false)).unwrap());
+            assert!(!index.is_at(key, place(n, true)).unwrap());
+            if !lossy.lost.contains(&n) {
+                assert_eq!(index.find(key, &lossy).unwrap().unwrap().0, place(n, false));
+                assert_eq!(index.remove_lost(key, &lossy).unwrap(), None, "{name}: it is read");
+                continue;
+            }
+            is_refused(index.find(key, &lossy).map(|found| found.map(|(at, _)| at)));
+            is_refused(index.remove(key, &lossy));
+            is_refused(index.publish(key, place(n, true), &lossy));
+        }
+        let before = index.len();
+        for &n in &lossy.lost {
+            assert_eq!(index.remove_lost(&keys.0[n], &lossy).unwrap(), Some(place(n, false)));
+            assert!(index.find(&keys.0[n], &lossy).unwrap().is_none());
+            assert_eq!(index.publish(&keys.0[n], place(n, true), &&keys).unwrap(), None);
+        }
+        assert_eq!(index.len(), before, "{name}");
+        assert_eq!(all(&index, &keys, End::Front, 50).len() as u64, before);
+    }
+}

@@ -2,12 +2,15 @@
 //!
 //! Of the operation under way any byte may be there or not, and of a punch each 4 KiB extent that it
 //! covers whole. What a state names must not be free in the pool that goes on: it would be given away
-//! while a crash still leads back to it.
+//! while a crash still leads back to it. Pages go bad meanwhile, and heal: the list is the one before or
+//! the one after, and what is listed is never free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use daxite_core::sim::{Journal, Subject};
-use daxite_core::{Error, ExtentSize, HUGE, LogicalRange, PAGE, PAGES_PER_HUGE, Pool, Volume};
+use daxite_core::{
+    Error, ExtentSize, HUGE, LogicalRange, Offset, PAGE, PAGES_PER_HUGE, Pool, Volume,
+};
 
 use super::Known;
 use crate::{Model, Random, check_space};
@@ -19,6 +22,8 @@ type Models = BTreeMap<String, Model>;
 #[derive(Clone, Default)]
 pub struct VolumesExpected {
     models: Known<Models>,
+    /// The pages that are listed as bad.
+    bad_pages: Known<BTreeSet<Offset>>,
     /// 4 KiB extents that a punch under way covers whole, by volume and page: as they were or gone.
     punched_whole: Vec<(String, u64)>,
     /// The pool that goes on, which must not give away what a crash leads back to.
@@ -31,7 +36,10 @@ pub const SLOTS: u64 = 3;
 pub const VOLUME_BYTES_MAX: u64 = SLOTS * HUGE;
 /// Pages at the head of each slot that operations use.
 const PAGES: u64 = 5;
-const SUPERBLOCK_PAGES: u64 = 2;
+/// Pages of superblocks and lists of bad pages.
+const OWN_PAGES: u64 = 4;
+/// Pages that are bad at once, at most.
+const BAD_PAGES_MAX: usize = 6;
 
 /// How volumes recover, and what they must hold.
 #[derive(Clone, Copy, Default)]
@@ -86,8 +94,10 @@ impl Subject for Volumes {
             shown.insert(info.name, model);
         }
         let alive = Some(pool.clone());
+        let bad_pages = pool.bad_pages().listed.into_iter().collect();
         *expected = VolumesExpected {
             models: Known { acknowledged: shown, under_way: None },
+            bad_pages: Known { acknowledged: bad_pages, under_way: None },
             alive,
             ..VolumesExpected::default()
         };
@@ -133,9 +143,11 @@ fn remove_everything(pool: &Pool) -> Result<(), String> {
         assert!(pool.remove_volume(&info.name).map_err(|error| error.to_string())?);
     }
     pool.check();
-    match pool.space().mapped_pages {
-        SUPERBLOCK_PAGES => Ok(()),
-        pages => Err(format!("{pages} pages leaked, those of the superblocks included")),
+    let (space, listed) = (pool.space(), pool.bad_pages().listed.len() as u64);
+    match (space.mapped_pages, space.bad_pages) {
+        (OWN_PAGES, bad) if bad == listed => Ok(()),
+        (OWN_PAGES, bad) => Err(format!("{bad} pages are kept away, and {listed} listed")),
+        (pages, _) => Err(format!("{pages} pages leaked, those of the superblocks included")),
     }
 }
 
@@ -171,6 +183,11 @@ fn each_mapped_page(volume: &Volume, mut look: impl FnMut(u64, &[u8])) {
 }
 
 fn compare(pool: &Pool, expected: &VolumesExpected) -> Result<(), String> {
+    let listed: BTreeSet<Offset> = pool.bad_pages().listed.into_iter().collect();
+    let Known { acknowledged, under_way } = &expected.bad_pages;
+    if listed != *acknowledged && Some(&listed) != under_way.as_ref() {
+        return Err(format!("{listed:?} are listed as bad, not {acknowledged:?} or {under_way:?}"));
+    }
     let before = &expected.models.acknowledged;
     let after = expected.models.under_way.as_ref().unwrap_or(before);
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -283,6 +300,43 @@ impl<'a> VolumesWorkload<'a> {
     ) -> T {
         let name = volume.name();
         self.step(|models| change(models.get_mut(name).expect("its model")), || act(volume))
+    }
+
+    /// A page of the pool goes bad, or heals.
+    fn change_bad_pages(&self, change: impl FnOnce(&mut BTreeSet<Offset>), act: impl FnOnce()) {
+        self.journal.begin(|expected| expected.bad_pages.begin(change));
+        act();
+        self.journal.end(|expected| expected.bad_pages.end());
+    }
+
+    /// An access meets a media error in `page`.
+    pub fn meet_bad_page(&self, page: Offset) {
+        let insert = |pages: &mut BTreeSet<Offset>| {
+            pages.insert(page);
+        };
+        self.change_bad_pages(insert, || self.pool.meet_bad_page(page));
+    }
+
+    /// A page that is listed as bad is called good.
+    pub fn forget_bad_page(&self, page: Offset) {
+        let remove = |pages: &mut BTreeSet<Offset>| {
+            pages.remove(&page);
+        };
+        self.change_bad_pages(remove, || assert!(self.pool.forget_bad_page(page).unwrap()));
+    }
+
+    /// One more page goes bad, or a bad one is called good.
+    fn change_a_bad_page(&mut self) {
+        let listed = self.pool.bad_pages().listed;
+        if listed.len() == BAD_PAGES_MAX || (!listed.is_empty() && self.random.below(3) == 0) {
+            let page = self.random.pick(&listed);
+            return self.forget_bad_page(page);
+        }
+        // Of the second huge page: as likely owned as free.
+        let page = Offset(HUGE + (2 + self.random.below(60)) * PAGE);
+        if !listed.contains(&page) {
+            self.meet_bad_page(page);
+        }
     }
 
     /// Makes a volume.
@@ -412,7 +466,7 @@ impl<'a> VolumesWorkload<'a> {
         let skipped = self.random.below(whole.len_bytes);
         let part = range(whole.start + skipped, 1 + self.random.below(whole.len_bytes - skipped));
         let bytes = vec![1 + self.random.below(250) as u8; whole.len_bytes as usize];
-        match self.random.below(16) {
+        match self.random.below(18) {
             0..=3 => self.write(&volume, whole.start, &bytes),
             4 => self.punch(&volume, whole),
             5 => self.punch(&volume, part),
@@ -428,6 +482,7 @@ impl<'a> VolumesWorkload<'a> {
             10..=12 => self.upgrade(&volume),
             13 => self.store_and_upgrade(&volume, whole.start, &bytes, UpgradeWhen::Guarded),
             14 => self.store_and_upgrade(&volume, whole.start, &bytes, UpgradeWhen::Dirty),
+            15 | 16 => self.change_a_bad_page(),
             _ => {
                 drop(volume);
                 self.remove(name);

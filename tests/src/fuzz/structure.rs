@@ -8,7 +8,10 @@
 use std::sync::OnceLock;
 
 use daxite::craft::{frame_fields, header_fields, record_fields, seal_fields};
-use daxite_core::craft::{Field, Table, sign_superblock, superblock_fields, tables, volume_fields};
+use daxite_core::craft::{
+    Field, Table, bad_pages_fields, sign_bad_pages, sign_superblock, superblock_fields, tables,
+    volume_fields,
+};
 use daxite_core::{HUGE, LINE, PAGE};
 
 use super::input::Input;
@@ -18,6 +21,7 @@ use crate::{Log, LogSegment, Subject};
 /// The most changes that an input makes.
 const CHANGES_MAX: usize = 12;
 const SUPERBLOCKS: [usize; 2] = [0, HUGE as usize];
+const BAD_PAGES: [usize; 2] = [PAGE as usize, (HUGE + PAGE) as usize];
 const LINE_BYTES: usize = LINE as usize;
 const PAGE_BYTES: usize = PAGE as usize;
 /// Volume records in a superblock.
@@ -66,6 +70,7 @@ impl Base {
             }
         };
         take(superblock_fields(), 0);
+        take(bad_pages_fields(), BAD_PAGES[0]);
         (0..2).for_each(|record| take(volume_fields(), volume_start(0, record)));
         for segment in &self.segments {
             take(header_fields(), segment.bytes.start);
@@ -85,6 +90,7 @@ struct Crafted<'a> {
     image: Vec<u8>,
     /// What must be signed again.
     superblocks: [bool; 2],
+    bad_pages: [bool; 2],
     segments: Vec<bool>,
 }
 
@@ -95,6 +101,7 @@ pub(super) fn run(bytes: &[u8]) -> String {
         base,
         image: base.image.clone(),
         superblocks: [false; 2],
+        bad_pages: [false; 2],
         segments: vec![false; base.segments.len()],
     };
     for _ in 0..CHANGES_MAX {
@@ -109,7 +116,7 @@ pub(super) fn run(bytes: &[u8]) -> String {
 
 impl Crafted<'_> {
     fn change(&mut self, input: &mut Input<'_>) {
-        match input.below(12) {
+        match input.below(13) {
             0 => self.superblock(input, superblock_fields(), 0),
             1 => {
                 // Records that are used, mostly.
@@ -138,7 +145,8 @@ impl Crafted<'_> {
                 }
             }
             9 | 10 => self.record(input),
-            _ => self.copy_frame(input),
+            11 => self.copy_frame(input),
+            _ => self.bad_pages(input),
         }
     }
 
@@ -148,6 +156,14 @@ impl Crafted<'_> {
         let places: Vec<usize> = copies.iter().map(|&copy| SUPERBLOCKS[copy] + start).collect();
         copies.iter().for_each(|&copy| self.superblocks[copy] = true);
         self.set_in(input, &fields, &places);
+    }
+
+    /// Sets a field of a copy of the list of bad pages, or of both.
+    fn bad_pages(&mut self, input: &mut Input<'_>) {
+        let copies: &[usize] = [&[0, 1][..], &[0], &[1]][input.below(3)];
+        let places: Vec<usize> = copies.iter().map(|&copy| BAD_PAGES[copy]).collect();
+        copies.iter().for_each(|&copy| self.bad_pages[copy] = true);
+        self.set_in(input, &bad_pages_fields(), &places);
     }
 
     /// Copies a record of the volume table over another, with an id and a name of its own if the input
@@ -297,6 +313,10 @@ impl Crafted<'_> {
             SUPERBLOCKS.iter().zip(self.superblocks).filter(|(_, touched)| *touched)
         {
             sign_superblock(&mut self.image[*superblock..][..PAGE_BYTES]);
+        }
+        let uuid: [u8; 16] = self.image[24..40].try_into().expect("16 bytes");
+        for (list, _) in BAD_PAGES.iter().zip(self.bad_pages).filter(|(_, touched)| *touched) {
+            sign_bad_pages(&mut self.image[*list..][..PAGE_BYTES], &uuid);
         }
         for (segment, _) in
             self.base.segments.iter().zip(&self.segments).filter(|(_, touched)| **touched)

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use daxite::{Database, Error};
 use daxite_core::craft::tables;
-use daxite_core::{HUGE, LogicalRange, PAGE, Volume};
-use daxite_tests::{Bed, Log, Shown, shown};
+use daxite_core::{HUGE, LogicalRange, Offset, PAGE, Volume};
+use daxite_tests::{BAD_PAGES, Bed, Log, Shown, shown};
 
 /// What a byte of a pool belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Part {
     Superblock,
+    BadPages,
     Table,
     /// The segment of this number in [`Log::segments`].
     Segment(usize),
@@ -44,7 +45,10 @@ impl Patient {
     pub(crate) fn new(image: &[u8]) -> Self {
         let log = Log::of(image).unwrap();
         let page = |start: u64| start as usize..(start + PAGE) as usize;
-        let mut parts = vec![(page(0), Part::Superblock), (page(HUGE), Part::Superblock)];
+        let mut parts: Vec<(Range<usize>, Part)> = [0, HUGE]
+            .into_iter()
+            .flat_map(|at| [(page(at), Part::Superblock), (page(at + PAGE), Part::BadPages)])
+            .collect();
         let tables = tables(image).unwrap().into_iter();
         parts.extend(tables.map(|table| (page(table.start.0), Part::Table)));
         let segments = log.segments.iter().enumerate();
@@ -80,6 +84,9 @@ impl Patient {
             let found = shown(database).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(database.pool().volumes().unwrap().len() == 2, "{what}: volumes");
             assert_eq!(plain(database), PLAIN, "{what}: the other volume");
+            let mut listed = database.pool().bad_pages().listed;
+            listed.reverse();
+            assert_eq!(listed, BAD_PAGES.map(|page| Offset(page * PAGE)), "{what}: bad pages");
             if found == *expected {
                 return 0;
             }

@@ -9,6 +9,7 @@ use daxite::daxite_core::{
 use daxite::{RecoveryReport, Stats};
 use serde::Serialize;
 
+use crate::commands::bad_pages::BadPages;
 use crate::commands::keyspaces::{self, Listed};
 use crate::encoding;
 use crate::failure::Outcome;
@@ -62,6 +63,7 @@ pub(crate) struct Space {
     pub(crate) reserve_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) free_huge_pages: u64,
+    pub(crate) bad_pages: BadPages,
 }
 
 /// What the log consists of.
@@ -161,7 +163,7 @@ impl Info {
             path: session.path.display().to_string(),
             format: Format::of(&info),
             medium: Medium::of(&info, pool.page_sizes()),
-            space: Space::of(&stats, pool.space().free_huge_pages),
+            space: Space::of(&stats, pool),
             log: Log::of(&stats),
             keyspaces: keyspaces::list(session)?,
             volumes: volumes.into_iter().map(Volume::of).collect(),
@@ -206,7 +208,7 @@ impl Medium {
 }
 
 impl Space {
-    fn of(stats: &Stats, free_huge_pages: u64) -> Self {
+    fn of(stats: &Stats, pool: &Pool) -> Self {
         Self {
             capacity_bytes: stats.capacity_bytes,
             live_bytes: stats.live_bytes,
@@ -214,7 +216,8 @@ impl Space {
             free_bytes: stats.free_bytes,
             reserve_bytes: stats.reserve_bytes,
             log_bytes: stats.log_bytes,
-            free_huge_pages,
+            free_huge_pages: pool.space().free_huge_pages,
+            bad_pages: BadPages::of(&pool.bad_pages()),
         }
     }
 }

@@ -92,6 +92,9 @@ fn space_rows(space: &Space) -> Table {
     row(&mut table, "free", share(space.free_bytes));
     row(&mut table, "  kept for removals", share(space.reserve_bytes));
     row(&mut table, "free huge pages", format!("{:>6}", grouped(space.free_huge_pages)));
+    if !space.bad_pages.is_empty() {
+        row(&mut table, "bad pages", space.bad_pages.text());
+    }
     table
 }
 
