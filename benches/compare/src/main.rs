@@ -3,7 +3,7 @@
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml` prints a report in Markdown. With
 //! `-- --write` it goes into `docs/PERFORMANCE.md` instead. `DAXITE_BENCH_KEYS` says how many keys (100,000),
 //! `DAXITE_BENCH_POOL` in which folder the stores live (`/dev/shm`), `DAXITE_BENCH_ROUNDS` how often each is
-//! measured (3), `DAXITE_BENCH_SLICE_MS` how long each workload of a round runs (100).
+//! measured (3), `DAXITE_BENCH_SLICE_MS` how long each workload of a round runs (75).
 //!
 //! A round goes through the contestants one after the other: only one store is open at a time, so what
 //! one does in the background slows down itself and nobody else.
@@ -42,7 +42,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T> = Result<T, Error>;
 
 fn main() -> Outcome<()> {
-    let slice = Duration::from_millis(setting("DAXITE_BENCH_SLICE_MS", 100)?.into());
+    let slice = Duration::from_millis(setting("DAXITE_BENCH_SLICE_MS", 75)?.into());
     let plan = Plan::new(setting("DAXITE_BENCH_KEYS", 100_000)?, slice);
     let mut args = std::env::args().skip(1);
     let write = match args.next().as_deref() {
@@ -109,6 +109,7 @@ fn measure(
                 End::Closed => {
                     results.add(Measure::OpenClosed, number, reopened.open_ms);
                     results.add(Measure::Space, number, reopened.space);
+                    results.add(Measure::SpaceInUse, number, reopened.in_use);
                 }
                 End::Killed => results.add(Measure::OpenKilled, number, reopened.open_ms),
             }

@@ -38,6 +38,8 @@ pub struct Reopened {
     pub open_ms: f64,
     /// Bytes on the medium for each byte of a key or a value, before opening.
     pub space: f64,
+    /// The same without what the store has taken ahead of need.
+    pub in_use: f64,
 }
 
 /// The child: writes, and closes or waits for its end.
@@ -61,7 +63,7 @@ pub fn fill(plan: &Plan, mut args: impl Iterator<Item = String>) -> Outcome<()> 
 /// Has a child fill `folder` for the contestant of this number, and opens it after its end.
 pub fn reopen(plan: &Plan, number: usize, folder: &Path, end: End) -> Outcome<Reopened> {
     run_child(number, folder, end)?;
-    let space = allocated_bytes(folder)? as f64 / (u64::from(plan.keys) * RECORD_BYTES) as f64;
+    let allocated = allocated_bytes(folder)?;
     let ledger = expected(plan);
     let Contestant { open, durability, .. } = contestants()[number];
     let started = Instant::now();
@@ -71,8 +73,11 @@ pub fn reopen(plan: &Plan, number: usize, folder: &Path, end: End) -> Outcome<Re
     let open_ms = started.elapsed().as_secs_f64() * 1e3;
     ledger.judge(0, ledger.acknowledged(0), found)?;
     ScanCheck::everything(plan, &ledger, &*peer, 0)?;
+    let user_bytes = (u64::from(plan.keys) * RECORD_BYTES) as f64;
+    let space = allocated as f64 / user_bytes;
+    let in_use = (allocated - peer.spare_bytes()) as f64 / user_bytes;
     peer.close()?;
-    Ok(Reopened { open_ms, space })
+    Ok(Reopened { open_ms, space, in_use })
 }
 
 fn run_child(number: usize, folder: &Path, end: End) -> Outcome<()> {

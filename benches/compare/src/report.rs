@@ -153,16 +153,17 @@ impl Report<'_> {
             f,
             "\n#### Opening and space\n\nUntil the first record is read, after a clean close and after the \
              process was killed; and bytes on the medium for each byte of a key or a value, after the clean \
-             close.\n\n| durable | open, closed | open, killed | bytes |\n|---|---|---|---|"
+             close, all and without what is taken ahead of need.\n\n\
+             | durable | open, closed | open, killed | bytes | in use |\n|---|---|---|---|---|"
         )?;
         for (number, contestant) in self.contestants.iter().enumerate() {
             let median = |measure| self.median(measure, number);
-            let [closed, killed, space] =
-                [Measure::OpenClosed, Measure::OpenKilled, Measure::Space].map(median);
-            let (Some(closed), Some(killed), Some(space)) = (closed, killed, space) else {
-                continue;
-            };
-            writeln!(f, "| {} | {closed:.1} ms | {killed:.1} ms | {space:.2} |", contestant.name)?;
+            let opened = [Measure::OpenClosed, Measure::OpenKilled].map(median);
+            let space = [Measure::Space, Measure::SpaceInUse].map(median);
+            let [Some(closed), Some(killed)] = opened else { continue };
+            let [Some(space), Some(in_use)] = space else { continue };
+            let name = contestant.name;
+            writeln!(f, "| {name} | {closed:.1} ms | {killed:.1} ms | {space:.2} | {in_use:.2} |")?;
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ pub enum Measure {
     OpenKilled,
     /// Bytes on the medium for each byte of a user.
     Space,
+    /// The same without what is free.
+    SpaceInUse,
 }
 
 /// Rounds by measure and contestant.

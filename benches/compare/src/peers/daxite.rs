@@ -72,6 +72,10 @@ impl Peer for Daxite {
         Ok(())
     }
 
+    fn spare_bytes(&self) -> u64 {
+        self.database.stats().free_bytes
+    }
+
     fn close(self: Box<Self>) -> Outcome<()> {
         Ok(self.database.close()?)
     }

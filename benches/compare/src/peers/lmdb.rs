@@ -35,7 +35,7 @@ pub(super) const CONTESTANTS: [Contestant; 4] = [
     },
     Contestant {
         durability: Durability::Relaxed,
-        promise: "`WRITE_MAP | NO_SYNC`: lost with the kernel, and the store perhaps damaged",
+        promise: "`WRITE_MAP` and `NO_SYNC`: lost with the kernel, and the store perhaps damaged",
         ..MAPPED
     },
 ];

@@ -41,6 +41,11 @@ pub trait Peer: Sync {
     /// Visits the `limit` records from `from` on, in order of their keys.
     fn scan(&self, from: &Key, limit: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> Outcome<()>;
 
+    /// Bytes of its files that it has taken ahead of need, and that are free.
+    fn spare_bytes(&self) -> u64 {
+        0
+    }
+
     /// Closes it in the way that the store calls clean.
     fn close(self: Box<Self>) -> Outcome<()>;
 }
