@@ -20,7 +20,7 @@ const BULK: usize = 1000;
 const LOAD_SLICES: u32 = 10;
 
 /// A contestant, and what it should hold.
-pub struct Arena<'p> {
+pub(crate) struct Arena<'p> {
     plan: &'p Plan,
     peer: &'p dyn Peer,
     ledger: Ledger,
@@ -30,12 +30,12 @@ pub struct Arena<'p> {
 
 impl<'p> Arena<'p> {
     /// `peer` is empty.
-    pub fn new(plan: &'p Plan, peer: &'p dyn Peer) -> Self {
+    pub(crate) fn new(plan: &'p Plan, peer: &'p dyn Peer) -> Self {
         Self { plan, peer, ledger: Ledger::new(plan.room()), next: AtomicU32::new(plan.keys) }
     }
 
     /// Runs a workload, and answers how many per second.
-    pub fn run(&self, workload: Workload, threads: u32) -> Outcome<f64> {
+    pub(crate) fn run(&self, workload: Workload, threads: u32) -> Outcome<f64> {
         let Plan { keys, zipf, .. } = self.plan;
         let slice = match workload {
             Workload::Load => self.plan.slice * LOAD_SLICES,
@@ -164,13 +164,13 @@ impl<'p> Arena<'p> {
     }
 
     /// Writes every key, and some of them again one by one; `reopen` expects just that.
-    pub fn fill(&self, again: u32) -> Outcome<()> {
+    pub(crate) fn fill(&self, again: u32) -> Outcome<()> {
         self.put_bulk(&(0..self.plan.keys).collect::<Vec<_>>())?;
         (0..again).try_for_each(|number| self.put(number))
     }
 
     /// Reads everything.
-    pub fn check(&self) -> Outcome<()> {
+    pub(crate) fn check(&self) -> Outcome<()> {
         let inserted = self.next.load(Ordering::Relaxed) - self.plan.keys;
         ScanCheck::everything(self.plan, &self.ledger, self.peer, inserted)
     }

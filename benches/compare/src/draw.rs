@@ -10,7 +10,7 @@ const THETA: f64 = 0.99;
 /// Ranks below `count`, of which the lower ones are drawn more often.
 ///
 /// Source: Gray et al., Quickly Generating Billion-Record Synthetic Databases, SIGMOD 1994, as in YCSB.
-pub struct Zipf {
+pub(crate) struct Zipf {
     count: f64,
     zeta: f64,
     eta: f64,
@@ -18,7 +18,7 @@ pub struct Zipf {
 
 impl Zipf {
     /// Takes time in proportion to `count`.
-    pub fn new(count: u32) -> Self {
+    pub(crate) fn new(count: u32) -> Self {
         let zeta = |count: u32| (1..=count).map(|rank| f64::from(rank).powf(-THETA)).sum::<f64>();
         let (zeta_two, zeta) = (zeta(2), zeta(count));
         let count = f64::from(count);
@@ -27,7 +27,7 @@ impl Zipf {
     }
 
     /// A rank; 0 is the most frequent.
-    pub fn rank(&self, random: &mut Random) -> u32 {
+    pub(crate) fn rank(&self, random: &mut Random) -> u32 {
         let uniform = random.below(1 << 53) as f64 / (1u64 << 53) as f64;
         let scaled = uniform * self.zeta;
         if scaled < 1.0 {
@@ -41,7 +41,7 @@ impl Zipf {
     }
 
     /// A number below `count`, with the frequent ones anywhere among the others.
-    pub fn scrambled(&self, random: &mut Random) -> u32 {
+    pub(crate) fn scrambled(&self, random: &mut Random) -> u32 {
         (mix(u64::from(self.rank(random))) % self.count as u64) as u32
     }
 }

@@ -18,16 +18,16 @@ struct Versions {
 }
 
 /// The versions of all keys.
-pub struct Ledger(Vec<Versions>);
+pub(crate) struct Ledger(Vec<Versions>);
 
 impl Ledger {
     /// No key is there. Those whose numbers are not below `keys` will never be.
-    pub fn new(keys: u32) -> Self {
+    pub(crate) fn new(keys: u32) -> Self {
         Self((0..keys).map(|_| Versions::default()).collect())
     }
 
     /// The next record of a key, to be written now.
-    pub fn issue(&self, number: u32) -> (Key, Value) {
+    pub(crate) fn issue(&self, number: u32) -> (Key, Value) {
         let issued = &self.0[number as usize].issued;
         let version = issued.load(Ordering::Relaxed) + 1;
         // ORDERING: Release; pairs with the Acquire in `judge`.
@@ -36,21 +36,21 @@ impl Ledger {
     }
 
     /// What was issued last has been written.
-    pub fn acknowledge(&self, number: u32) {
+    pub(crate) fn acknowledge(&self, number: u32) {
         let Versions { issued, acknowledged } = &self.0[number as usize];
         // ORDERING: Release; pairs with the Acquire in `acknowledged`.
         acknowledged.store(issued.load(Ordering::Relaxed), Ordering::Release);
     }
 
     /// What a read that begins now finds at least.
-    pub fn acknowledged(&self, number: u32) -> u32 {
+    pub(crate) fn acknowledged(&self, number: u32) -> u32 {
         let versions = self.0.get(number as usize);
         // ORDERING: Acquire; pairs with the Release in `acknowledge`.
         versions.map_or(0, |versions| versions.acknowledged.load(Ordering::Acquire))
     }
 
     /// Whether what a read has found can be, given what was `acknowledged` before it.
-    pub fn judge(&self, number: u32, acknowledged: u32, found: Found) -> Outcome<()> {
+    pub(crate) fn judge(&self, number: u32, acknowledged: u32, found: Found) -> Outcome<()> {
         let versions = self.0.get(number as usize);
         // ORDERING: Acquire; pairs with the Release in `issue`.
         let issued = versions.map_or(0, |versions| versions.issued.load(Ordering::Acquire));
@@ -66,7 +66,7 @@ impl Ledger {
 
 /// What a read has found under a key.
 #[derive(Clone, Copy, Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// The value as it was written for the so manieth time, 0 for none.
     Version(u32),
     /// Bytes that were never written.
@@ -75,12 +75,12 @@ pub enum Found {
 
 impl Found {
     /// What a value of the key `number` is.
-    pub fn of(bytes: &[u8], number: u32) -> Self {
+    pub(crate) fn of(bytes: &[u8], number: u32) -> Self {
         version_of(bytes, number).map_or(Self::Garbage, Self::Version)
     }
 
     /// What a pair of a scan is, and the number of its key.
-    pub fn of_pair(key: &[u8], value: &[u8]) -> Option<(u32, Self)> {
+    pub(crate) fn of_pair(key: &[u8], value: &[u8]) -> Option<(u32, Self)> {
         number_of(key).map(|number| (number, Self::of(value, number)))
     }
 }

@@ -3,7 +3,7 @@
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml` prints a report in Markdown. With
 //! `-- --write` it goes into `docs/PERFORMANCE.md` instead. `DAXITE_BENCH_KEYS` says how many keys (100,000),
 //! `DAXITE_BENCH_POOL` in which folder the stores live (`/dev/shm`), `DAXITE_BENCH_ROUNDS` how often each is
-//! measured (3), `DAXITE_BENCH_SLICE_MS` how long each workload of a round runs (75).
+//! measured (3), `DAXITE_BENCH_SLICE_MS` how long each workload of a round runs (50).
 //!
 //! A round goes through the contestants one after the other: only one store is open at a time, so what
 //! one does in the background slows down itself and nobody else.
@@ -19,6 +19,8 @@ mod workload;
 mod peers;
 
 mod arena;
+#[cfg(test)]
+mod liars;
 mod plan;
 mod reopen;
 
@@ -42,7 +44,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T> = Result<T, Error>;
 
 fn main() -> Outcome<()> {
-    let slice = Duration::from_millis(setting("DAXITE_BENCH_SLICE_MS", 75)?.into());
+    let slice = Duration::from_millis(setting("DAXITE_BENCH_SLICE_MS", 50)?.into());
     let plan = Plan::new(setting("DAXITE_BENCH_KEYS", 100_000)?, slice);
     let mut args = std::env::args().skip(1);
     let write = match args.next().as_deref() {

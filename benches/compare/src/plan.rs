@@ -6,27 +6,27 @@ use crate::draw::Zipf;
 use crate::record::key;
 
 /// The most records that a workload touches, however fast the contestant is.
-pub const RECORDS: u32 = 200_000;
+pub(crate) const RECORDS: u32 = 200_000;
 /// Room for the keys that workloads add: D and E, with one and two threads, 5 % of their steps and a little.
 const INSERTS: u32 = 6 * RECORDS / 16;
 
 /// Keys, time, and the order of the keys.
-pub struct Plan {
+pub(crate) struct Plan {
     /// How many keys there are.
-    pub keys: u32,
+    pub(crate) keys: u32,
     /// How long a workload runs, unless it ends before.
-    pub slice: Duration,
+    pub(crate) slice: Duration,
     /// Draws from the keys.
-    pub zipf: Zipf,
+    pub(crate) zipf: Zipf,
     /// All numbers in the order of their keys.
-    pub order: Vec<u32>,
+    pub(crate) order: Vec<u32>,
     /// Where each number stands in `order`.
-    pub rank: Vec<u32>,
+    pub(crate) rank: Vec<u32>,
 }
 
 impl Plan {
     /// For so many keys.
-    pub fn new(keys: u32, slice: Duration) -> Self {
+    pub(crate) fn new(keys: u32, slice: Duration) -> Self {
         let mut order: Vec<u32> = (0..keys).collect();
         order.sort_unstable_by_key(|number| key(*number));
         let mut rank = vec![0; keys as usize];
@@ -37,7 +37,7 @@ impl Plan {
     }
 
     /// How many keys a store must have room for.
-    pub fn room(&self) -> u32 {
+    pub(crate) fn room(&self) -> u32 {
         self.keys + INSERTS
     }
 }

@@ -19,7 +19,7 @@ use crate::record::{RECORD_BYTES, key};
 use crate::scan_check::ScanCheck;
 
 /// The first argument of the child; the contestant, the folder and the end follow.
-pub const FILL: &str = "--fill";
+pub(crate) const FILL: &str = "--fill";
 /// What the child says when everything is written.
 const WRITTEN: &str = "written";
 /// How many keys it writes again.
@@ -27,23 +27,23 @@ const AGAIN: u32 = 1000;
 
 /// How the child ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
+pub(crate) enum End {
     Closed,
     Killed,
 }
 
 /// What was found after that.
-pub struct Reopened {
+pub(crate) struct Reopened {
     /// Until the first record has been read, in milliseconds.
-    pub open_ms: f64,
+    pub(crate) open_ms: f64,
     /// Bytes on the medium for each byte of a key or a value, before opening.
-    pub space: f64,
+    pub(crate) space: f64,
     /// The same without what the store has taken ahead of need.
-    pub in_use: f64,
+    pub(crate) in_use: f64,
 }
 
 /// The child: writes, and closes or waits for its end.
-pub fn fill(plan: &Plan, mut args: impl Iterator<Item = String>) -> Outcome<()> {
+pub(crate) fn fill(plan: &Plan, mut args: impl Iterator<Item = String>) -> Outcome<()> {
     let (Some(contestant), Some(folder), Some(end)) = (args.next(), args.next(), args.next())
     else {
         return Err("a child without its arguments".into());
@@ -61,7 +61,7 @@ pub fn fill(plan: &Plan, mut args: impl Iterator<Item = String>) -> Outcome<()> 
 }
 
 /// Has a child fill `folder` for the contestant of this number, and opens it after its end.
-pub fn reopen(plan: &Plan, number: usize, folder: &Path, end: End) -> Outcome<Reopened> {
+pub(crate) fn reopen(plan: &Plan, number: usize, folder: &Path, end: End) -> Outcome<Reopened> {
     run_child(number, folder, end)?;
     let allocated = allocated_bytes(folder)?;
     let ledger = expected(plan);

@@ -21,22 +21,22 @@ const MARKERS: [&str; 2] = ["<!-- compare: begin -->\n", "<!-- compare: end -->"
 const DAXITE: usize = 0;
 
 /// Everything that is reported.
-pub struct Report<'a> {
-    pub plan: &'a Plan,
-    pub rounds: u32,
-    pub contestants: &'a [Contestant],
-    pub results: &'a Results,
+pub(crate) struct Report<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) rounds: u32,
+    pub(crate) contestants: &'a [Contestant],
+    pub(crate) results: &'a Results,
 }
 
 impl Report<'_> {
     /// To standard output.
-    pub fn print(&self) -> Outcome<()> {
+    pub(crate) fn print(&self) -> Outcome<()> {
         println!("{}{self}", self.setting()?);
         Ok(())
     }
 
     /// Into the documentation, in place of the one that is there.
-    pub fn write(&self) -> Outcome<()> {
+    pub(crate) fn write(&self) -> Outcome<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/PERFORMANCE.md");
         let page = fs::read_to_string(&path)?;
         let (before, rest) = page.split_once(MARKERS[0]).ok_or("no marker where to begin")?;

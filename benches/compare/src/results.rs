@@ -6,7 +6,7 @@ use crate::workload::Workload;
 
 /// What a number tells.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Measure {
+pub(crate) enum Measure {
     /// How many per second, with so many threads.
     Rate(Workload, u32),
     /// Milliseconds.
@@ -21,20 +21,20 @@ pub enum Measure {
 
 /// Rounds by measure and contestant.
 #[derive(Default)]
-pub struct Results(HashMap<(Measure, usize), Vec<f64>>);
+pub(crate) struct Results(HashMap<(Measure, usize), Vec<f64>>);
 
 impl Results {
-    pub fn add(&mut self, measure: Measure, contestant: usize, number: f64) {
+    pub(crate) fn add(&mut self, measure: Measure, contestant: usize, number: f64) {
         self.0.entry((measure, contestant)).or_default().push(number);
     }
 
     /// `None` if it was not measured for that contestant.
-    pub fn median(&self, measure: Measure, contestant: usize) -> Option<f64> {
+    pub(crate) fn median(&self, measure: Measure, contestant: usize) -> Option<f64> {
         self.0.get(&(measure, contestant)).map(|rounds| median(rounds.clone()))
     }
 
     /// How much the largest of the rounds exceeds the smallest, as a median over everything.
-    pub fn spread(&self) -> f64 {
+    pub(crate) fn spread(&self) -> f64 {
         let spread = |rounds: &Vec<f64>| {
             let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
             rounds.iter().copied().fold(0.0, f64::max) / least

@@ -14,7 +14,7 @@ use crate::record::Key;
 use crate::{Error, Outcome};
 
 /// A scan under way.
-pub struct ScanCheck<'a> {
+pub(crate) struct ScanCheck<'a> {
     ledger: &'a Ledger,
     /// The keys that were loaded and must still come.
     expected: slice::Iter<'a, u32>,
@@ -27,12 +27,12 @@ pub struct ScanCheck<'a> {
 
 impl<'a> ScanCheck<'a> {
     /// Of a scan from the key of a number that was loaded.
-    pub fn from_key(plan: &'a Plan, ledger: &'a Ledger, from: u32) -> Self {
+    pub(crate) fn from_key(plan: &'a Plan, ledger: &'a Ledger, from: u32) -> Self {
         Self::new(plan, ledger, plan.rank[from as usize] as usize)
     }
 
     /// Scans everything, among it `inserted` keys that were not loaded.
-    pub fn everything(
+    pub(crate) fn everything(
         plan: &'a Plan,
         ledger: &'a Ledger,
         peer: &dyn Peer,
@@ -55,7 +55,7 @@ impl<'a> ScanCheck<'a> {
     }
 
     /// The next pair. What is wrong with it is told in the end.
-    pub fn visit(&mut self, key: &[u8], value: &[u8]) {
+    pub(crate) fn visit(&mut self, key: &[u8], value: &[u8]) {
         self.visited += 1;
         if let Err(wrong) = self.judge(key, value) {
             self.wrong.get_or_insert(wrong);
@@ -80,7 +80,7 @@ impl<'a> ScanCheck<'a> {
     }
 
     /// The scan is over, and was to visit up to `limit` pairs.
-    pub fn end(mut self, limit: usize) -> Outcome<()> {
+    pub(crate) fn end(mut self, limit: usize) -> Outcome<()> {
         match self.wrong {
             Some(wrong) => Err(wrong),
             None if self.visited < limit && self.expected.next().is_some() => {

@@ -5,11 +5,11 @@ use daxite_benches::Random;
 use crate::draw::Zipf;
 
 /// Records of a batch, of a scan and of a read of many.
-pub const MANY: usize = 100;
+pub(crate) const MANY: usize = 100;
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Workload {
+pub(crate) enum Workload {
     Load,
     Hit,
     Miss,
@@ -29,11 +29,11 @@ pub enum Workload {
 use Workload::*;
 
 /// All, in the order in which they run. D and E are last, since they add keys.
-pub const WORKLOADS: [Workload; 14] =
+pub(crate) const WORKLOADS: [Workload; 14] =
     [Load, Hit, Miss, ReadMany, Update, Remove, Batch, Scan, A, B, C, F, D, E];
 
 /// One operation.
-pub enum Step {
+pub(crate) enum Step {
     /// Reads a key that may be there.
     Get(u32),
     /// Reads the key that has been inserted so many inserts ago.
@@ -56,7 +56,7 @@ pub enum Step {
 
 impl Workload {
     /// As the report calls it.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Load => "load, keys in random order",
             Hit => "get, uniform",
@@ -76,7 +76,7 @@ impl Workload {
     }
 
     /// With how many threads it runs.
-    pub fn threads(self) -> &'static [u32] {
+    pub(crate) fn threads(self) -> &'static [u32] {
         match self {
             Load | Remove => &[1],
             _ => &[1, 2],
@@ -84,7 +84,7 @@ impl Workload {
     }
 
     /// How many of what is counted a step is: records, or operations of YCSB.
-    pub fn counted(self) -> u64 {
+    pub(crate) fn counted(self) -> u64 {
         match self {
             ReadMany | Batch | Scan => MANY as u64,
             _ => 1,
@@ -93,7 +93,7 @@ impl Workload {
 
     /// The steps of `thread` of `threads`, each of which writes keys of its own; up to `count` records, except
     /// for a load, which writes all `keys`.
-    pub fn steps(
+    pub(crate) fn steps(
         self,
         count: u32,
         zipf: &Zipf,

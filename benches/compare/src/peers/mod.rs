@@ -22,7 +22,7 @@ use crate::record::{Key, Value};
 const CACHE_BYTES: u64 = 1 << 30;
 
 /// A store that is open. Threads share it.
-pub trait Peer: Sync {
+pub(crate) trait Peer: Sync {
     /// Calls `read` with the value of `key`, and answers whether there is one.
     fn get(&self, key: &Key, read: &mut dyn FnMut(&[u8])) -> Outcome<bool>;
 
@@ -52,7 +52,7 @@ pub trait Peer: Sync {
 
 /// When a write is durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// When it returns.
     Durable,
     /// At some later time: the fastest that the store has.
@@ -60,22 +60,22 @@ pub enum Durability {
 }
 
 /// A store in one of its modes: a row of the report.
-pub struct Contestant {
+pub(crate) struct Contestant {
     /// Of the store and its mode, without the durability.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The package that it is made of.
-    pub package: &'static str,
+    pub(crate) package: &'static str,
     /// When its writes are durable.
-    pub durability: Durability,
+    pub(crate) durability: Durability,
     /// How that is asked for.
-    pub promise: &'static str,
+    pub(crate) promise: &'static str,
     /// Opens what is in a folder, or begins it, with room for so many keys.
-    pub open: fn(&Path, Durability, u32) -> Outcome<Box<dyn Peer>>,
+    pub(crate) open: fn(&Path, Durability, u32) -> Outcome<Box<dyn Peer>>,
 }
 
 impl Contestant {
     /// As the report calls it.
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         match self.durability {
             Durability::Durable => self.name.to_owned(),
             Durability::Relaxed => format!("{} (relaxed)", self.name),
@@ -84,7 +84,7 @@ impl Contestant {
 }
 
 /// All of them. The first is Daxite.
-pub fn contestants() -> Vec<Contestant> {
+pub(crate) fn contestants() -> Vec<Contestant> {
     let mut all = Vec::from(daxite::CONTESTANTS);
     all.extend(redb::CONTESTANTS);
     all.extend(fjall::CONTESTANTS);
