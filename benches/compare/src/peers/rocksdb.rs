@@ -74,7 +74,7 @@ impl Peer for Rocks {
         for (key, value) in pairs {
             batch.put(key, value);
         }
-        Ok(self.database.write_opt(&batch, &self.write)?)
+        Ok(self.database.write_opt(batch, &self.write)?)
     }
 
     fn scan(&self, from: &Key, limit: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> Outcome<()> {
