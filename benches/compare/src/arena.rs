@@ -2,9 +2,10 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Outcome;
+use crate::clock::{Clock, Passed};
 use crate::ledger::{Found, Ledger};
 use crate::peers::Peer;
 use crate::plan::{Plan, RECORDS};
@@ -34,8 +35,8 @@ impl<'p> Arena<'p> {
         Self { plan, peer, ledger: Ledger::new(plan.room()), next: AtomicU32::new(plan.keys) }
     }
 
-    /// Runs a workload, and answers how many per second.
-    pub(crate) fn run(&self, workload: Workload, threads: u32) -> Outcome<f64> {
+    /// Runs a workload.
+    pub(crate) fn run(&self, workload: Workload, threads: u32) -> Outcome<Rate> {
         let Plan { keys, zipf, .. } = self.plan;
         let slice = match workload {
             Workload::Load => self.plan.slice * LOAD_SLICES,
@@ -54,10 +55,13 @@ impl<'p> Arena<'p> {
                 steps.iter().map(|steps| scope.spawn(move || run(steps))).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
         });
-        let mut rate = 0.0;
+        let mut rate = Rate::default();
         for (pace, steps) in paces.into_iter().zip(&steps) {
-            let Pace { done, elapsed } = pace?;
-            rate += (done as u64 * workload.counted()) as f64 / elapsed.as_secs_f64();
+            let Pace { done, passed } = pace?;
+            rate.per_second +=
+                (done as u64 * workload.counted()) as f64 / passed.own().as_secs_f64();
+            rate.passed.wall += passed.wall;
+            rate.passed.waited += passed.waited;
             self.settle(workload, &steps[..done])?;
         }
         Ok(rate)
@@ -86,18 +90,18 @@ impl<'p> Arena<'p> {
 
     /// Works until there are no more steps, or the time is over.
     fn pace(&self, steps: &[Step], slice: Duration) -> Outcome<Pace> {
-        let started = Instant::now();
+        let clock = Clock::start();
         let mut done = 0;
         for some in steps.chunks(STRIDE) {
             for step in some {
                 self.perform(step)?;
             }
             done += some.len();
-            if started.elapsed() > slice {
+            if clock.wall() > slice {
                 break;
             }
         }
-        Ok(Pace { done, elapsed: started.elapsed() })
+        Ok(Pace { done, passed: clock.stop() })
     }
 
     fn perform(&self, step: &Step) -> Outcome<()> {
@@ -176,8 +180,17 @@ impl<'p> Arena<'p> {
     }
 }
 
+/// How fast a workload went.
+#[derive(Default)]
+pub(crate) struct Rate {
+    /// All threads together.
+    pub(crate) per_second: f64,
+    /// The sum over all threads.
+    pub(crate) passed: Passed,
+}
+
 /// What a thread has done.
 struct Pace {
     done: usize,
-    elapsed: Duration,
+    passed: Passed,
 }

@@ -19,6 +19,7 @@ mod workload;
 mod peers;
 
 mod arena;
+mod clock;
 #[cfg(test)]
 mod liars;
 mod plan;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use daxite_benches::Place;
 
 use arena::Arena;
+use clock::Passed;
 use peers::{Contestant, Durability, contestants};
 use plan::Plan;
 use reopen::{End, FILL, reopen};
@@ -95,7 +97,9 @@ fn measure(
             let rate = arena
                 .run(workload, *threads)
                 .map_err(|error| format!("{}, {threads} threads: {error}", workload.title()))?;
-            results.add(Measure::Rate(workload, *threads), number, rate);
+            results.add(Measure::Rate(workload, *threads), number, rate.per_second);
+            let Passed { wall, waited } = rate.passed;
+            results.add(Measure::Waited, number, waited.as_secs_f64() / wall.as_secs_f64());
         }
     }
     arena.check()?;

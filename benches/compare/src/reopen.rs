@@ -8,10 +8,10 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use crate::Outcome;
 use crate::arena::Arena;
+use crate::clock::Clock;
 use crate::ledger::{Found, Ledger};
 use crate::peers::{Contestant, contestants};
 use crate::plan::Plan;
@@ -66,11 +66,11 @@ pub(crate) fn reopen(plan: &Plan, number: usize, folder: &Path, end: End) -> Out
     let allocated = allocated_bytes(folder)?;
     let ledger = expected(plan);
     let Contestant { open, durability, .. } = contestants()[number];
-    let started = Instant::now();
+    let clock = Clock::start();
     let peer = open(folder, durability, plan.room())?;
     let mut found = Found::Version(0);
     peer.get(&key(0), &mut |value| found = Found::of(value, 0))?;
-    let open_ms = started.elapsed().as_secs_f64() * 1e3;
+    let open_ms = clock.stop().own().as_secs_f64() * 1e3;
     ledger.judge(0, ledger.acknowledged(0), found)?;
     ScanCheck::everything(plan, &ledger, &*peer, 0)?;
     let user_bytes = (u64::from(plan.keys) * RECORD_BYTES) as f64;

@@ -57,14 +57,16 @@ impl Report<'_> {
         Ok(format!(
             "{keys} keys of 16 bytes, values of 100, which do not compress. {model}, {cores} cores, Linux \
              {kernel}; all stores on {kind}, where Daxite's writes are `{persistence}`. Daxite at {commit}. \
-             Medians of {rounds} rounds, {slice:?} for each workload (a load ten times that); the fastest \
-             round of a cell is {spread:.2} times the slowest, in the median over all.\n\n",
+             Medians of {rounds} rounds, {slice:?} for each workload (a load ten times that). The \
+             threads waited for a CPU for {waited:.0} % of the time, which is left out; the fastest round of \
+             a cell is {spread:.2} times the slowest, in the median over all.\n\n",
             keys = grouped(f64::from(*keys)),
             model = model.unwrap_or("CPU unknown"),
             cores = std::thread::available_parallelism()?,
             kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
             commit = commit().unwrap_or("an unknown commit".into()),
             rounds = self.rounds,
+            waited = self.results.mean(Measure::Waited) * 100.0,
             spread = self.results.spread(),
         ))
     }
@@ -152,8 +154,9 @@ impl Report<'_> {
         writeln!(
             f,
             "\n#### Opening and space\n\nUntil the first record is read, after a clean close and after the \
-             process was killed; and bytes on the medium for each byte of a key or a value, after the clean \
-             close, all and without what is taken ahead of need.\n\n\
+             process was killed. All keys had been written in batches of 1,000, and 1,000 of them again. \
+             Bytes are those on the medium for each byte of a key or a value after the clean close, and \
+             \"in use\" those that are not taken ahead of need.\n\n\
              | durable | open, closed | open, killed | bytes | in use |\n|---|---|---|---|---|"
         )?;
         for (number, contestant) in self.contestants.iter().enumerate() {
@@ -187,12 +190,14 @@ const METHOD: &str = "
   memory without DAX, each of their durable writes waits for the medium. Nothing here survives a power failure.
 - One store is open at a time, and what it does in the background slows down itself. Each has a cache that
   holds everything; otherwise all are at their defaults.
+- Time is that on the wall, without that for which a thread was ready and other processes had the CPU. Waiting
+  for a lock, for the medium or for a thread of the store counts.
 - A get is an operation of its own, with a transaction of its own where the store has them. \"In one
   transaction\" reads 100 keys in one; Daxite and sled have none for reads and do 100 gets.
 - Daxite's pool has room for four times the keys, so that it reclaims while it is measured. It takes a fixed
   capacity; the peers grow.
-- Updates and removals of YCSB choose keys by a scrambled Zipf distribution (0.99), \"uniform\" by a uniform one.
-  All draw the same keys. Batches, scans of 100 and gets of 100 are counted in records.
+- YCSB chooses keys by a scrambled Zipf distribution (0.99), everything else by a uniform one. All stores get
+  the same draws. Batches, scans of 100 and gets of 100 are counted in records.
 - Whoever does not load all keys in time gets the rest in batches that are not measured, and is measured on a
   store that is still small.
 - Every value that is read is compared with what was written, and each round ends with a scan of everything.

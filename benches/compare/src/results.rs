@@ -13,6 +13,8 @@ pub(crate) enum Measure {
     OpenClosed,
     /// Milliseconds.
     OpenKilled,
+    /// Which part of the time a workload waited for a CPU.
+    Waited,
     /// Bytes on the medium for each byte of a user.
     Space,
     /// The same without what is free.
@@ -33,13 +35,21 @@ impl Results {
         self.0.get(&(measure, contestant)).map(|rounds| median(rounds.clone()))
     }
 
-    /// How much the largest of the rounds exceeds the smallest, as a median over everything.
+    /// The mean of all rounds and contestants.
+    pub(crate) fn mean(&self, measure: Measure) -> f64 {
+        let all = self.0.iter().filter(|((of, _), _)| *of == measure);
+        let all: Vec<f64> = all.flat_map(|(_, rounds)| rounds).copied().collect();
+        all.iter().sum::<f64>() / all.len() as f64
+    }
+
+    /// How many times the smallest of the rounds of a rate the largest is, as a median over all rates.
     pub(crate) fn spread(&self) -> f64 {
         let spread = |rounds: &Vec<f64>| {
             let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
             rounds.iter().copied().fold(0.0, f64::max) / least
         };
-        median(self.0.values().map(spread).collect())
+        let rates = self.0.iter().filter(|((measure, _), _)| matches!(measure, Measure::Rate(..)));
+        median(rates.map(|(_, rounds)| spread(rounds)).collect())
     }
 }
 
