@@ -1,7 +1,7 @@
-//! Time, without that for which other processes kept a thread from running.
+//! Time, without that for which a thread was ready and had no CPU.
 //!
-//! On a machine of our own this is the time on the wall. On one that others use too, it is what the time on
-//! the wall would have been: waiting for a lock, for the medium or for a thread of the store counts, and
+//! On a machine of our own this is the time on the wall. On one that others use too, it is about what the
+//! time on the wall would have been: waiting for a lock, for the medium or for another thread counts, and
 //! waiting for a CPU does not.
 
 use std::fs;
@@ -24,7 +24,9 @@ pub(crate) struct Passed {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { waited: waited(), started: Instant::now() }
+        // What it waited lies between the two looks at the wall, here and in `stop`.
+        let started = Instant::now();
+        Self { started, waited: waited() }
     }
 
     /// On the wall, which is cheap to ask.
@@ -33,8 +35,8 @@ impl Clock {
     }
 
     pub(crate) fn stop(self) -> Passed {
-        let wall = self.started.elapsed();
-        Passed { wall, waited: waited().saturating_sub(self.waited).min(wall) }
+        let waited = waited() - self.waited;
+        Passed { wall: self.started.elapsed(), waited }
     }
 }
 

@@ -190,12 +190,13 @@ const METHOD: &str = "
   memory without DAX, each of their durable writes waits for the medium. Nothing here survives a power failure.
 - One store is open at a time, and what it does in the background slows down itself. Each has a cache that
   holds everything; otherwise all are at their defaults.
-- Time is that on the wall, without that for which a thread was ready and other processes had the CPU. Waiting
-  for a lock, for the medium or for a thread of the store counts.
+- Time is that on the wall, without that for which a thread was ready and had no CPU. Waiting for a lock, for
+  the medium or for another thread counts. Where much is left out, two threads seldom ran at the same moment, and
+  the figures for two tell little of how they get in each other's way.
 - A get is an operation of its own, with a transaction of its own where the store has them. \"In one
   transaction\" reads 100 keys in one; Daxite and sled have none for reads and do 100 gets.
-- Daxite's pool has room for four times the keys, so that it reclaims while it is measured. It takes a fixed
-  capacity; the peers grow.
+- Daxite's pool has room for the keys that are loaded and inserted, and a quarter more, so that it is soon full
+  and reclaims while it is measured. It takes a fixed capacity; the peers grow.
 - YCSB chooses keys by a scrambled Zipf distribution (0.99), everything else by a uniform one. All stores get
   the same draws. Batches, scans of 100 and gets of 100 are counted in records.
 - Whoever does not load all keys in time gets the rest in batches that are not measured, and is measured on a

@@ -18,8 +18,9 @@ pub(super) const CONTESTANTS: [Contestant; 1] = [Contestant {
 
 /// What a record takes in the log: three lines.
 const FRAME_BYTES: u64 = 192;
-/// How many times the keys fit, so that the log fills up and is reclaimed while it is measured.
-const TIMES: u64 = 4;
+/// Percent of all keys that there is room for: little more than all, so that the log is soon full, and is
+/// reclaimed while it is measured.
+const ROOM_PERCENT: u64 = 125;
 
 struct Daxite {
     database: Database,
@@ -27,7 +28,7 @@ struct Daxite {
 }
 
 fn open(folder: &Path, _: Durability, keys: u32) -> Outcome<Box<dyn Peer>> {
-    let capacity = (u64::from(keys) * FRAME_BYTES * TIMES).next_multiple_of(2 << 20).max(64 << 20);
+    let capacity = (u64::from(keys) * FRAME_BYTES * ROOM_PERCENT / 100).next_multiple_of(2 << 20);
     let database = Options::new().capacity(capacity).open_or_create(folder.join("pool"))?;
     let keyspace = database.keyspace("bench")?;
     Ok(Box::new(Daxite { database, keyspace }))
