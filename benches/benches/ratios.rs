@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use daxite::{Database, Keyspace, Options};
@@ -135,9 +136,23 @@ fn main() {
         "get of 16 at once, per key",
         "get, miss",
         "scan of 100, per record",
+        "scan of 100 in place, per record",
     ]
     .map(Row::new);
-    let [append, update, put, remove, batch, limit, in_place, kept, many, miss, scan] = &mut rows;
+    let [
+        append,
+        update,
+        put,
+        remove,
+        batch,
+        limit,
+        in_place,
+        kept,
+        many,
+        miss,
+        scan,
+        scan_in_place,
+    ] = &mut rows;
     let mut random = Random::new(1);
     for _ in 0..rounds {
         append.measure(ROUND, || raw.append(&FRAME));
@@ -183,10 +198,22 @@ fn main() {
             let pairs = keyspace.range(&from[..]..).take(SCAN);
             black_box(pairs.map(|pair| sum(&pair.expect("no damage").1)).sum::<u64>());
         });
+        scan_in_place.measure(ROUND / SCAN as u64, || {
+            let from = key(random.below(keys));
+            let (mut left, mut all) = (SCAN, 0u64);
+            let ended = keyspace.range_with(&from[..].., |_, value| {
+                all = all.wrapping_add(sum(value));
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert!(ended.expect("no damage").is_break() || all > 0);
+            black_box(all);
+        });
     }
     batch.rounds.iter_mut().for_each(|ns| *ns /= BATCH as f64);
     many.rounds.iter_mut().for_each(|ns| *ns /= MANY as f64);
     scan.rounds.iter_mut().for_each(|ns| *ns /= SCAN as f64);
+    scan_in_place.rounds.iter_mut().for_each(|ns| *ns /= SCAN as f64);
     let (append, limit) = (append.median(), limit.median());
     println!(
         "\n| | ns | against a raw append | against a hash map and the log |\n|---|---|---|---|"

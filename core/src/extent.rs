@@ -148,11 +148,11 @@ impl Extent {
     /// A hint: any range will do.
     #[inline]
     pub fn prefetch(&self, start: u64, len_bytes: u64) {
-        let Some(first) = self.physical().0.checked_add(start) else { return };
         let medium = &self.pinned.volume.pool.medium;
-        let end = first.saturating_add(len_bytes).min(medium.len_bytes());
-        for line in (first / LINE..end.div_ceil(LINE)).map(|line| line * LINE) {
-            prefetch(medium.address(Offset(line)));
+        let first = self.physical().0.saturating_add(start).min(medium.len_bytes());
+        let address = medium.address(Offset(first));
+        for line in 0..(first % LINE + len_bytes).div_ceil(LINE) {
+            prefetch(address.wrapping_add((line * LINE) as usize));
         }
     }
 

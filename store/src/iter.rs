@@ -6,22 +6,26 @@
 
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use daxite_core::pin;
+use daxite_core::{Pin, pin};
 
 use crate::catalog::KeyspaceCore;
 use crate::error::Result;
 use crate::index::{End, Records, is_behind};
 use crate::range::Bounds;
-use crate::store::Shared;
+use crate::store::{Found, Shared, Store};
 use crate::{Key, Value};
 
-/// Pairs of the first chunk; each further one is twice as long.
-const CHUNK_MIN: usize = 8;
+/// Pairs of the first chunk.
+const CHUNK_MIN: usize = 16;
+/// How much longer each further one is.
+const GROWTH: usize = 4;
 /// Pairs of the longest chunk.
 const CHUNK_MAX: usize = 64;
+/// Records that are on their way while one is looked at.
+const AHEAD: usize = 12;
 
 /// What comes of a key: its pair, or that it cannot be read.
 type Item = Result<(Key, Value)>;
@@ -73,64 +77,24 @@ impl Iter {
 
     /// Fetches the next chunk from `end` on.
     fn fetch(&mut self, end: End) -> Result<()> {
-        self.store.check_open()?;
-        let pin = pin();
-        let records = self.store.records(&pin);
-        let (near, far) = match end {
-            End::Front => (&self.rest.low, &self.rest.high),
-            End::Back => (&self.rest.high, &self.rest.low),
-        };
-        let near = near.as_ref().map(Vec::as_slice);
-        let far = far.as_ref().map(Vec::as_slice);
-        let (mut places, mut count) = (Vec::new(), self.chunk);
-        while !self.rest.is_empty() {
-            places.clear();
-            self.keyspace.index.gather(near, end, count, &records, &mut places)?;
-            let last = places.get(count - 1).map(|last| records.record(*last));
-            if !matches!(last, Some(Err(error)) if error.is_media_error()) {
-                break;
-            }
-            // The next chunk starts behind a key that can be read.
-            count *= 2;
-        }
-        let mut exhausted = places.len() < count;
-        let mut last = None;
         let items = match end {
             End::Front => &mut self.front,
             End::Back => &mut self.back,
         };
-        places.iter().for_each(|place| records.prefetch(*place));
-        for place in places {
-            let found = match records.record(place) {
-                Ok(found) => found,
-                Err(error) if error.is_media_error() => {
-                    items.push_back(Err(error));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            // What is gone was moved meanwhile: it is met again behind the last key.
-            let kept = found.and_then(|found| Some((self.store.keep(&found, &pin)?, found)));
-            let Some((pair, found)) = kept else {
-                exhausted = false;
-                break;
-            };
-            if !is_behind(found.record.key, far, end.opposite()) {
-                exhausted = true;
-                break;
+        let (store, pin) = (&self.store, pin());
+        let look = Look { store, keyspace: &self.keyspace, end, count: self.chunk };
+        self.exhausted = look.at(&mut self.rest, &pin, |found| {
+            match found {
+                Err(error) => items.push_back(Err(error)),
+                // Its segment may be gone by now: then it was moved, and is met again.
+                Ok(found) => match store.keep(&found, &pin) {
+                    Some(pair) => items.push_back(Ok(pair)),
+                    None => return Next::Again,
+                },
             }
-            last = Some(found.record.key);
-            items.push_back(Ok(pair));
-        }
-        self.exhausted = exhausted;
-        self.chunk = (self.chunk * 2).min(CHUNK_MAX);
-        if let Some(key) = last {
-            let behind = Bound::Excluded(key.to_vec());
-            match end {
-                End::Front => self.rest.low = behind,
-                End::Back => self.rest.high = behind,
-            }
-        }
+            Next::GoOn
+        })?;
+        self.chunk = (self.chunk * GROWTH).min(CHUNK_MAX);
         Ok(())
     }
 
@@ -166,6 +130,135 @@ impl Iter {
         self.exhausted = true;
         self.front.clear();
         self.back.clear();
+    }
+}
+
+/// Calls `visit` with the pairs of `range`, in order, until it breaks or fails, or there are no more.
+///
+/// # Errors
+/// Those of an item of [`Iter`], and whatever stops it there, stops it here.
+pub(crate) fn visit<B>(
+    store: &Shared,
+    keyspace: &KeyspaceCore,
+    mut range: Bounds,
+    mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>> {
+    let mut count = CHUNK_MIN;
+    loop {
+        let mut broken = None;
+        let mut failed = None;
+        let look = Look { store, keyspace, end: End::Front, count };
+        let exhausted = look.at(&mut range, &pin(), |found| match found {
+            Ok(found) => match visit(found.record.key, found.record.value) {
+                ControlFlow::Continue(()) => Next::GoOn,
+                ControlFlow::Break(with) => {
+                    broken = Some(with);
+                    Next::Stop
+                }
+            },
+            Err(error) => {
+                failed = Some(error);
+                Next::Stop
+            }
+        })?;
+        match (failed, broken) {
+            (Some(error), _) => return Err(error),
+            (None, Some(with)) => return Ok(ControlFlow::Break(with)),
+            (None, None) if exhausted => return Ok(ControlFlow::Continue(())),
+            (None, None) => count = (count * GROWTH).min(CHUNK_MAX),
+        }
+    }
+}
+
+/// What is to become of a look, after a pair.
+enum Next {
+    GoOn,
+    Stop,
+    /// The pair is to be met again.
+    Again,
+}
+
+/// A look at the next pairs of a range.
+struct Look<'s> {
+    store: &'s Store,
+    keyspace: &'s KeyspaceCore,
+    /// From where.
+    end: End,
+    /// At how many.
+    count: usize,
+}
+
+impl Look<'_> {
+    /// Calls `visit` with each pair of `rest` or what stands in the way of it, and takes what was met off
+    /// `rest`. True if nothing is left.
+    fn at(
+        &self,
+        rest: &mut Bounds,
+        pin: &Pin,
+        mut visit: impl FnMut(Result<Found<'_>>) -> Next,
+    ) -> Result<bool> {
+        self.store.check_open()?;
+        if rest.is_empty() {
+            return Ok(true);
+        }
+        let (records, end) = (self.store.records(pin), self.end);
+        let (near, far) = match end {
+            End::Front => (&mut rest.low, &rest.high),
+            End::Back => (&mut rest.high, &rest.low),
+        };
+        let mut count = self.count;
+        let places = loop {
+            let mut places = Vec::with_capacity(count);
+            let from = near.as_ref().map(Vec::as_slice);
+            self.keyspace.index.gather(from, end, count, &records, &mut places)?;
+            places.iter().take(AHEAD).for_each(|place| records.prefetch(*place));
+            let last = places.get(count - 1).map(|last| records.record(*last));
+            if !matches!(last, Some(Err(error)) if error.is_media_error()) {
+                break places;
+            }
+            // The next look starts behind a key that can be read.
+            count *= 2;
+        };
+        let far = far.as_ref().map(Vec::as_slice);
+        let mut last = None;
+        let mut exhausted = places.len() < count;
+        for (nth, place) in places.iter().enumerate() {
+            if let Some(ahead) = places.get(nth + AHEAD) {
+                records.prefetch(*ahead);
+            }
+            let key = match records.record(*place) {
+                Ok(Some(found)) if is_behind(found.record.key, far, end.opposite()) => {
+                    let key = found.record.key;
+                    match visit(Ok(found)) {
+                        Next::GoOn => Some(key),
+                        Next::Stop => return Ok(false),
+                        Next::Again => None,
+                    }
+                }
+                Ok(Some(_)) => {
+                    exhausted = true;
+                    break;
+                }
+                // Moved meanwhile: it is met again behind the last key.
+                Ok(None) => None,
+                Err(error) if error.is_media_error() => {
+                    if let Next::Stop = visit(Err(error)) {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if key.is_none() {
+                exhausted = false;
+                break;
+            }
+            last = key;
+        }
+        if let Some(key) = last {
+            *near = Bound::Excluded(key.to_vec());
+        }
+        Ok(exhausted)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The keyspace handle: reads go to the index and the segments, writes are commits.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use daxite_core::pin;
@@ -10,6 +11,7 @@ use crate::Error;
 use crate::catalog::{KeyspaceCore, encode_id};
 use crate::commit::{Lost, Op, Scope, Verdict};
 use crate::error::{CasError, Result};
+use crate::iter;
 use crate::range::{Bounds, KeyRange};
 use crate::store::Shared;
 use crate::{Iter, Key, KeyspaceStats, Value};
@@ -325,6 +327,43 @@ impl Keyspace {
     /// The pairs whose keys start with `prefix`, in key order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         self.bounded(Bounds::prefix(prefix.as_ref()))
+    }
+
+    /// Calls `visit` with the pairs whose keys are in `range`, in key order, until it breaks or there are
+    /// no more. Answers what it broke with.
+    ///
+    /// The cheapest way to scan: nothing is kept, so nothing is counted. Space is not reclaimed while
+    /// `visit` looks at a few dozen pairs: keep it short. What it sees while others write is what [`Iter`]
+    /// shows.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corruption`], [`Error::MediaError`]: `visit` saw the pairs before it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), daxite::Error> {
+    /// # let db = daxite::Options::new().capacity(4 << 20).in_memory()?;
+    /// use std::ops::ControlFlow;
+    ///
+    /// let stock = db.keyspace("stock")?;
+    /// stock.insert("apple", "3")?;
+    /// stock.insert("banana", "0")?;
+    /// stock.insert("cherry", "9")?;
+    /// let mut fruits = 0;
+    /// let sold_out = stock.range_with("a".., |name, count| {
+    ///     fruits += 1;
+    ///     if count == b"0" { ControlFlow::Break(name.to_vec()) } else { ControlFlow::Continue(()) }
+    /// })?;
+    /// assert_eq!(sold_out, ControlFlow::Break(b"banana".to_vec()));
+    /// assert_eq!(fruits, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn range_with<B>(
+        &self,
+        range: impl KeyRange,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        iter::visit(&self.store, &self.core, range.into_bounds(), visit)
     }
 
     /// The pair with the lowest key. `None` if the keyspace is empty.

@@ -196,12 +196,14 @@ impl Store {
     }
 
     /// What the places in an index stand for, for whoever pinned before asking the index.
+    #[inline]
     pub(crate) fn records<'p>(&'p self, pin: &'p Pin) -> Pinned<'p> {
         Pinned::new(&self.space.table, pin)
     }
 
     /// The key and the value of what was `found`, to be kept. `None` if its segment is gone by now: then
     /// it was moved, and is to be found again.
+    #[inline]
     pub(crate) fn keep(&self, found: &Found<'_>, pin: &Pin) -> Option<(Key, Value)> {
         let segment = self.space.table.get_arc(found.location.segment(), pin)?;
         let record = &found.record;

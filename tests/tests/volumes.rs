@@ -66,7 +66,7 @@ fn a_volume_is_full_only_when_no_page_is_left_for_its_tables_either() {
         let filler = pool.create_volume("filler", 1 << 30).unwrap();
         // What is broken already, in two slots; then all but what is wanted, of a whole huge page.
         for (slot, left, tables) in [(0, huge_pages, 3), (1, huge_pages, 1), (2, wanted, 1)] {
-            let pages = (pool.space().free_pages - left).saturating_sub(tables).min(huge_pages - 1);
+            let pages = (pool.space().free_pages - left).saturating_sub(tables).min(huge_pages - 2);
             if pages > 0 {
                 drop(filler.map_append(range(slot * HUGE, pages * PAGE), pages).unwrap());
             }

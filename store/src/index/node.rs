@@ -21,7 +21,7 @@
 
 use std::ops::Range;
 
-use daxite_core::primitives::atomic::{AtomicU64, Ordering, fence};
+use daxite_core::primitives::atomic::{self, AtomicU64, Ordering};
 use daxite_core::primitives::spin;
 
 use super::arena::LINE_WORDS;
@@ -212,7 +212,7 @@ impl<'a> Node<'a> {
     pub(super) fn is_still(self, version: Version) -> bool {
         // ORDERING: the fence pairs with that in `try_lock`: whoever read a word of a later change
         // sees its lock, or a later version.
-        fence(Ordering::Acquire);
+        atomic::fence(Ordering::Acquire);
         self.words[VERSION].load(Ordering::Relaxed) == version.0
     }
 
@@ -223,7 +223,7 @@ impl<'a> Node<'a> {
         // ORDERING: Acquire, for what earlier holders stored.
         word.compare_exchange(version.0, locked, Ordering::Acquire, Ordering::Relaxed).ok()?;
         // ORDERING: no store under the lock is seen before the lock is; pairs with `is_still`.
-        fence(Ordering::Release);
+        atomic::fence(Ordering::Release);
         Some(Locked { node: self, next: version.0 + CHANGE })
     }
 
@@ -232,7 +232,7 @@ impl<'a> Node<'a> {
         let version = self.words[VERSION].load(Ordering::Relaxed) & !(LOCKED | RETIRED);
         self.words[VERSION].store((version + CHANGE) | LOCKED, Ordering::Relaxed);
         // ORDERING: as in `try_lock`.
-        fence(Ordering::Release);
+        atomic::fence(Ordering::Release);
         self.words[META].store(0, Ordering::Relaxed);
         self.words[END].store(0, Ordering::Relaxed);
         if self.class == Class::Direct {

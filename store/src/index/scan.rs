@@ -6,7 +6,7 @@
 
 use std::ops::Bound;
 
-use super::node::{END, Slot};
+use super::node::{END, NodeRef, Slot};
 use super::ordered::{Attempt, Missed, Ordered, Seen, Skipped, compare_skipped};
 use super::{End, Keyed, Records};
 use crate::location::Location;
@@ -38,11 +38,12 @@ impl<'a> Step<'a> {
         Self { seen, next }
     }
 
-    /// The next slot in use, and goes behind it.
-    fn take(&mut self, end: End) -> Option<Slot> {
-        loop {
-            let number = self.next?;
-            if number > self.seen.node.last_number() {
+    /// Appends the places of leaves to `found`, until there are `count` of them or a node comes, which is the
+    /// answer. `None` if there is nothing else.
+    fn take(&mut self, end: End, count: usize, found: &mut Vec<Location>) -> Option<NodeRef> {
+        let last = self.seen.node.last_number();
+        while let Some(number) = self.next.filter(|number| *number <= last) {
+            if found.len() == count {
                 return None;
             }
             self.next = match end {
@@ -51,9 +52,11 @@ impl<'a> Step<'a> {
             };
             match self.seen.node.numbered(number) {
                 Slot::Empty => {}
-                slot => return Some(slot),
+                Slot::Leaf(location) => found.push(location),
+                Slot::Node(place) => return Some(place),
             }
         }
+        None
     }
 }
 
@@ -71,16 +74,15 @@ impl Ordered {
         while found.len() < count
             && let Some(step) = way.last_mut()
         {
-            let slot = step.take(end);
-            let seen = step.seen;
+            let (seen, before) = (step.seen, found.len());
+            let node = step.take(end, count, found);
             if !seen.node.is_still(seen.version) {
+                found.truncate(before);
                 return Err(Missed::Changed);
             }
-            match slot {
+            match node {
                 None => drop(way.pop()),
-                Some(Slot::Empty) => {}
-                Some(Slot::Leaf(location)) => found.push(location),
-                Some(Slot::Node(place)) => {
+                Some(place) => {
                     let child = self.enter(seen, place)?;
                     way.push(Step::whole(child, end));
                 }
