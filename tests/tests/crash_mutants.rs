@@ -72,7 +72,7 @@ impl Pass {
 /// What noticed a place before, by file, what is left out, and the text of the line. Others are tried
 /// if it does not any more, so nothing depends on this list but the time that it takes.
 const NOTICED_BY: &[(&str, Act, &str, &str, Pass)] = &[
-    ("core/src/extent.rs", Act::Fence, "flush_range(medium, range)", "full pool", Pass::Sparse),
+    ("core/src/extent.rs", Act::Fence, "flush_range(medium, range)", "huge segments", Pass::Sparse),
     ("core/src/extent_map.rs", Act::Fence, "stored.flush(", "short records", Pass::Dense),
     (
         "core/src/fault.rs",
@@ -100,6 +100,7 @@ const NOTICED_BY: &[(&str, Act, &str, &str, Pass)] = &[
         Pass::Dense,
     ),
     ("store/src/writer.rs", Act::Fence, "pool.fence([flushed])", "short records", Pass::Dense),
+    ("store/src/writer.rs", Act::Fence, "pool.fence([flushed])", "full pool", Pass::Dense),
 ];
 
 /// So many of the workloads are explored densely before the others are tried.
@@ -314,7 +315,7 @@ fn calls() -> BTreeSet<(String, u32)> {
         "store_lines(",
         "store_zero_lines(",
         "store_zeros(",
-        "copy_within(",
+        "copy_within(medium",
         "flush_range(",
         " fence(",
         "fence_all(",
