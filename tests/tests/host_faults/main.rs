@@ -57,7 +57,7 @@ fn part() {
         ("calls", of) => calls::explore_all(of),
         ("limits", of) => limits::play(of),
         ("paths", of) => paths::play(of),
-        ("space", file_system) => space::play(file_system),
+        ("space", of) => space::play(of),
         #[cfg(not(target_arch = "x86_64"))]
         ("skip", what) => skip(what, "not written for this processor"),
         (other, _) => panic!("{other}?"),

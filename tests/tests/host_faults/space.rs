@@ -20,24 +20,32 @@ const KEYSPACE: &str = "k";
 
 #[test]
 fn on_tmpfs() {
-    in_own_process("space tmpfs");
+    play_in_own_process("tmpfs");
 }
 
 #[test]
 fn on_ext4() {
-    in_own_process("space ext4");
+    play_in_own_process("ext4");
+}
+
+/// In a folder that outlives the process: what is mounted there cannot be removed before.
+fn play_in_own_process(file_system: &str) {
+    let folder = test_folder("daxite-host-faults-");
+    in_own_process(&format!("space {file_system} {}", folder.path().display()));
+    folder.close().expect("what was mounted is gone");
 }
 
 /// The part of a process.
-pub(crate) fn play(file_system: &str) {
-    let folder = test_folder("daxite-host-faults-");
-    let on = folder.path().join("full");
+pub(crate) fn play(of: &str) {
+    let (file_system, folder) = of.split_once(' ').expect("a file system, and where");
+    let folder = Path::new(folder);
+    let on = folder.join("full");
     fs::create_dir(&on).unwrap();
-    if let Err(error) = namespace::enter().and_then(|()| mount(file_system, folder.path(), &on)) {
+    if let Err(error) = namespace::enter().and_then(|()| mount(file_system, folder, &on)) {
         return skip(&format!("a full {file_system}"), error);
     }
     creating(&on);
-    a_copy_with_holes(folder.path(), &on);
+    a_copy_with_holes(folder, &on);
     writing(&on);
 }
 
