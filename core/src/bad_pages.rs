@@ -397,6 +397,7 @@ fn read_copy(medium: &Medium, index: usize, seed: u64, pool_pages: u64) -> Copy 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "sim")]
     use crate::pool::Pool;
     use crate::units::HUGE;
 
@@ -484,6 +485,7 @@ mod tests {
         assert!(matches!(read(&medium, SEED + 1, PAGES), Err(Error::Corrupt { .. })));
     }
 
+    #[cfg(feature = "sim")]
     #[test]
     fn what_finds_no_place_is_kept_away_and_counted() {
         let pool = Pool::in_memory(4 * HUGE).unwrap();
@@ -505,6 +507,7 @@ mod tests {
         pool.check();
     }
 
+    #[cfg(feature = "sim")]
     #[test]
     fn a_page_is_listed_once_and_stays_with_its_owner() {
         let pool = Pool::in_memory(4 * HUGE).unwrap();
@@ -520,6 +523,7 @@ mod tests {
         pool.check();
     }
 
+    #[cfg(feature = "sim")]
     #[test]
     fn an_opening_completes_what_a_crash_interrupted_with_its_first_change() {
         let pool = Pool::in_memory(2 * HUGE).unwrap();

@@ -4,6 +4,7 @@
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+#[cfg(not(any(loom, shuttle)))]
 use memmap2::MmapRaw;
 
 use crate::persist::prefetch;
@@ -28,7 +29,7 @@ pub struct Words {
 /// What the words are in.
 enum Memory {
     Boxed(#[expect(dead_code, reason = "kept for as long as the words")] Box<[AtomicU64]>),
-    #[cfg_attr(any(loom, shuttle), expect(dead_code, reason = "a model's words are boxed"))]
+    #[cfg(not(any(loom, shuttle)))]
     Mapped(#[expect(dead_code, reason = "kept for as long as the words")] MmapRaw),
 }
 

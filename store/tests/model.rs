@@ -8,7 +8,7 @@
 mod common;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Random, pool_path, value_of};
@@ -44,11 +44,28 @@ fn compare(keyspace: &Keyspace, model: &Model, seed: u64) {
         assert_eq!(&**value, model_value.as_slice(), "seed {seed}, key {model_key:?}");
         assert_eq!(keyspace.get(key).unwrap().as_ref(), Some(value), "seed {seed}");
     }
+    let mut model_pairs = model.iter();
+    let ended = keyspace.range_with(.., |key, value| {
+        let (model_key, model_value) = model_pairs.next().expect("no more than the model has");
+        assert_eq!((key, value), (model_key.as_slice(), model_value.as_slice()), "seed {seed}");
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(ended.unwrap().is_continue() && model_pairs.next().is_none(), "seed {seed}");
+    // Each key twice, and a neighbour of it that is there or not.
+    let keys: Vec<_> = model
+        .keys()
+        .flat_map(|key| [key.clone(), [key, &b"\0"[..]].concat(), key.clone()])
+        .collect();
+    let values = keyspace.get_many(&keys).unwrap();
+    assert_eq!(values.len(), keys.len(), "seed {seed}");
+    for (key, value) in keys.iter().zip(values) {
+        assert_eq!(value.as_deref(), model.get(key).map(Vec::as_slice), "seed {seed}, key {key:?}");
+    }
 }
 
 fn read_step(keyspace: &Keyspace, model: &Model, random: &mut Random, seed: u64) {
     let (a, b) = (key(random, 300), key(random, 300));
-    match random.below(5) {
+    match random.below(6) {
         0 => {
             let found = keyspace.get(&a).unwrap().map(|value| value.to_vec());
             assert_eq!(found.as_ref(), model.get(&a), "seed {seed}");
@@ -59,6 +76,21 @@ fn read_step(keyspace: &Keyspace, model: &Model, random: &mut Random, seed: u64)
             let mut ours = keyspace.prefix(&a).keys().map(|key| key.unwrap().to_vec());
             let mut theirs = model.keys().filter(|key| key.starts_with(&a)).cloned();
             assert!(ours.by_ref().eq(theirs.by_ref()), "seed {seed}, prefix {a:?}");
+        }
+        4 => {
+            let count = random.below(40) as usize;
+            let mut ours = Vec::new();
+            let ended = keyspace.range_with(&a[..].., |key, _| {
+                if ours.len() == count {
+                    return ControlFlow::Break(key.to_vec());
+                }
+                ours.push(key.to_vec());
+                ControlFlow::Continue(())
+            });
+            let mut theirs = model.range(a.clone()..).map(|(key, _)| key);
+            assert!(ours.iter().eq(theirs.by_ref().take(count)), "seed {seed}, range {a:?}");
+            let next = theirs.next().cloned();
+            assert_eq!(ended.unwrap().break_value(), next, "seed {seed}, range {a:?}");
         }
         2 => {
             let ours = keyspace.range((Bound::Excluded(&a), Bound::Included(&b)));

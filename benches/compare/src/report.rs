@@ -63,7 +63,11 @@ impl Report<'_> {
             keys = grouped(f64::from(*keys)),
             model = model.unwrap_or("CPU unknown"),
             cores = std::thread::available_parallelism()?,
-            kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+            kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?
+                .split('-')
+                .next()
+                .unwrap_or_default()
+                .trim(),
             commit = commit().unwrap_or("an unknown commit".into()),
             rounds = self.rounds,
             waited = self.results.mean(Measure::Waited) * 100.0,

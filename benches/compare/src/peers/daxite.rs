@@ -1,8 +1,9 @@
 //! Daxite. It has no relaxed mode.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use daxite::{Database, Error, Keyspace, Options};
+use daxite::{Database, Keyspace, Options};
 
 use super::{Contestant, Durability, Peer};
 use crate::Outcome;
@@ -40,8 +41,10 @@ impl Peer for Daxite {
     }
 
     fn get_many(&self, keys: &[Key], read: &mut dyn FnMut(usize, &[u8])) -> Outcome<()> {
-        for (at, key) in keys.iter().enumerate() {
-            self.keyspace.get_with(key, |value| read(at, value))?;
+        for (at, value) in self.keyspace.get_many(keys)?.iter().enumerate() {
+            if let Some(value) = value {
+                read(at, value);
+            }
         }
         Ok(())
     }
@@ -65,10 +68,11 @@ impl Peer for Daxite {
     }
 
     fn scan(&self, from: &Key, limit: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> Outcome<()> {
-        self.keyspace.range(&from[..]..).take(limit).try_for_each(|pair| {
-            let (key, value) = pair?;
-            visit(&key, &value);
-            Ok::<(), Error>(())
+        let mut left = limit;
+        let _ = self.keyspace.range_with(&from[..].., |key, value| {
+            visit(key, value);
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(())
     }
