@@ -161,7 +161,8 @@ impl Store {
     /// Brings near what publishing `ops` will read.
     fn prefetch(&self, ops: &[Op<'_>], records: &Pinned<'_>) {
         for same in ops.chunk_by(|a, b| std::ptr::eq(a.keyspace, b.keyspace)) {
-            same[0].keyspace.index.prefetch(same.iter().map(|op| op.key), records);
+            let keys = same.iter().map(|op| op.key);
+            same[0].keyspace.index.approach(keys, records, |_, _| ());
         }
     }
 

@@ -83,11 +83,11 @@
 //! | what | modules |
 //! |---|---|
 //! | what users hold | `options`, `database`, `keyspace`, `batch`, `value`, `iter`, `range` |
-//! | what they share | `store` (the parts of a database), `catalog` (keyspaces), `index` |
+//! | what they share | `store` (the parts of a database), `catalog` (keyspaces), `index` (a radix tree per keyspace) |
 //! | bytes | `layout` (structs), `frame` (frames and records), `location` (a place in one word) |
 //! | the log | `segment`, `writer` (the end of one), `lane` (who appends), `table`, `space` (coming and going), `numbers`, `retired` |
 //! | writing | `stripes` (locks, clocks and the lock order), `commit` |
-//! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives) |
+//! | space | `reclaim` (what may go, and what goes next), `compact` (moving what lives), `readable` (what can be read beside bad pages) |
 //! | opening | `recovery` (effects), `recovery::scan` (verdicts), `recovery::replay` (indexes), `recovery::surplus` (what is there twice) |
 //! | not opening | `checkup` (all damage, by name) |
 //! | tests | `craft` (structures that verify, whatever they say), behind a feature |

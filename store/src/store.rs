@@ -167,9 +167,19 @@ impl Store {
         let mut values = Vec::with_capacity(keys.len());
         for together in keys.chunks(TOGETHER) {
             let pin = pin();
-            keyspace.index.prefetch(together.iter().map(AsRef::as_ref), &self.records(&pin));
-            for key in together {
-                values.push(self.get_pinned(keyspace, key.as_ref(), &pin)?);
+            let records = self.records(&pin);
+            let mut places = [None; TOGETHER];
+            let of_all = together.iter().map(AsRef::as_ref);
+            keyspace.index.approach(of_all, &records, |nth, place| places[nth] = Some(place));
+            for (key, place) in together.iter().zip(places) {
+                let key = key.as_ref();
+                let found = place.and_then(|place| records.record(place).ok().flatten());
+                let found = found.filter(|found| found.record.key == key);
+                values.push(match found.and_then(|found| self.keep(&found, &pin)) {
+                    Some((_, value)) => Some(value),
+                    // Absent, moved meanwhile, or not to be read: what is said then is certain.
+                    None => self.get_pinned(keyspace, key, &pin)?,
+                });
             }
         }
         Ok(values)

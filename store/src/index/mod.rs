@@ -95,13 +95,15 @@ impl Index {
         persist(|| self.tree.find(key, records))
     }
 
-    /// Brings near what finding `keys` will read: up to [`TOGETHER`].
-    pub(crate) fn prefetch<'k, R: Records>(
+    /// Brings near what finding `keys` will read: up to [`TOGETHER`]. Calls `arrived` with the number of a
+    /// key and a place that is likely to be its record's; if it is, the key was there during the call.
+    pub(crate) fn approach<'k, R: Records>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
         records: &R,
+        arrived: impl FnMut(usize, Location),
     ) {
-        self.tree.prefetch(keys, records);
+        self.tree.approach(keys, records, arrived);
     }
 
     /// Makes `key` found at `location`, and answers where it was found before.

@@ -346,18 +346,29 @@ impl Ordered {
         Ok((Seen { node, version }, leaf))
     }
 
-    /// Brings near what finding `keys` will read, one level of all of them after the other, so that none
-    /// waits for the memory of another. What changes meanwhile does no harm: nothing depends on it.
-    pub(super) fn prefetch<'k, R: Records>(
+    /// Goes down to all `keys` side by side, one level of all of them after the other, so that none waits for
+    /// the memory of another. Calls `arrived` for each key that comes to a leaf, with what is in it and brought near.
+    ///
+    /// A leaf may be that of another key, and no leaf means nothing: no version was looked at. But every
+    /// place is one that the index had for some key after the call began: who finds the key there has found it.
+    pub(super) fn approach<'k, R: Records>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
         records: &R,
+        mut arrived: impl FnMut(usize, Location),
     ) {
         let root = Node::new(&self.anchor, Class::Few).slot(ROOT);
-        let mut ways: Vec<(&[u8], Slot, usize)> = keys.map(|key| (key, root, 0)).collect();
+        let mut ways: Vec<_> = keys.enumerate().map(|(nth, key)| (nth, key, root, 0)).collect();
         while !ways.is_empty() {
-            ways.retain_mut(|(key, slot, depth)| {
-                let Slot::Node(place) = *slot else { return false };
+            ways.retain_mut(|(nth, key, slot, depth)| {
+                let place = match *slot {
+                    Slot::Empty => return false,
+                    Slot::Leaf(location) => {
+                        arrived(*nth, location);
+                        return false;
+                    }
+                    Slot::Node(place) => place,
+                };
                 let node = self.arena.node(place);
                 let meta = node.meta();
                 let node_depth = meta.depth();
