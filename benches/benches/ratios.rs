@@ -23,6 +23,9 @@ const SCAN: usize = 100;
 const BATCH: u64 = 100;
 const MANY: usize = 16;
 
+/// Threads of the rows that have several.
+const THREADS: u64 = 2;
+
 /// One row of the table.
 struct Row {
     name: &'static str,
@@ -45,6 +48,24 @@ impl Row {
         let started = Instant::now();
         (0..count).for_each(|_| operation());
         self.rounds.push(started.elapsed().as_nanos() as f64 / count as f64);
+    }
+
+    /// Measures a round of each of [`THREADS`] threads at once, on numbers of its own.
+    fn measure_threads(&mut self, operation: impl Fn(&mut Random, u64) + Sync) {
+        if !self.is_wanted {
+            return;
+        }
+        let operation = &operation;
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                scope.spawn(move || {
+                    let mut random = Random::new(100 + thread);
+                    (0..ROUND).for_each(|nth| operation(&mut random, thread * ROUND + nth));
+                });
+            }
+        });
+        self.rounds.push(started.elapsed().as_nanos() as f64 / (THREADS * ROUND) as f64);
     }
 
     fn median(&self) -> f64 {
@@ -137,6 +158,9 @@ fn main() {
         "get, miss",
         "scan of 100, per record",
         "scan of 100 in place, per record",
+        "update, by two threads",
+        "put, new key, by two threads",
+        "get in place, by two threads",
     ]
     .map(Row::new);
     let [
@@ -152,6 +176,9 @@ fn main() {
         miss,
         scan,
         scan_in_place,
+        updates,
+        puts,
+        gets,
     ] = &mut rows;
     let mut random = Random::new(1);
     for _ in 0..rounds {
@@ -208,6 +235,16 @@ fn main() {
             });
             assert!(ended.expect("no damage").is_break() || all > 0);
             black_box(all);
+        });
+        updates.measure_threads(|random, _| {
+            keyspace.insert(key(random.below(keys)), VALUE).expect("room");
+        });
+        puts.measure_threads(|_, nth| keyspace.insert(key(keys + nth), VALUE).expect("room"));
+        for nth in 0..THREADS * ROUND {
+            keyspace.remove(key(keys + nth)).expect("room");
+        }
+        gets.measure_threads(|random, _| {
+            black_box(keyspace.get_with(key(random.below(keys)), sum).expect("no damage"));
         });
     }
     batch.rounds.iter_mut().for_each(|ns| *ns /= BATCH as f64);
