@@ -240,8 +240,10 @@ fn main() {
             keyspace.insert(key(random.below(keys)), VALUE).expect("room");
         });
         puts.measure_threads(|_, nth| keyspace.insert(key(keys + nth), VALUE).expect("room"));
-        for nth in 0..THREADS * ROUND {
-            keyspace.remove(key(keys + nth)).expect("room");
+        if puts.is_wanted {
+            for nth in 0..THREADS * ROUND {
+                keyspace.remove(key(keys + nth)).expect("room");
+            }
         }
         gets.measure_threads(|random, _| {
             black_box(keyspace.get_with(key(random.below(keys)), sum).expect("no damage"));
