@@ -23,7 +23,7 @@ use crate::allocator::Allocator;
 use crate::error::{Error, Result};
 use crate::layout::{BAD_PAGES_MAGIC, BAD_PAGES_MAX, BAD_PAGES_OFFSETS, BadPagesCopy};
 use crate::medium::Medium;
-use crate::persist::{fence, load_word, store_lines};
+use crate::persist::{copy_out, fence, store_lines};
 use crate::units::{ByteRange, Offset, PAGE, PageNo};
 
 /// No list is written so often; the next generations fit any integer.
@@ -382,11 +382,8 @@ fn read_copy(medium: &Medium, index: usize, seed: u64, pool_pages: u64) -> Copy 
         return Copy::Unreadable;
     }
     let mut copy = BadPagesCopy::zeroed();
-    for (nth, word) in bytemuck::bytes_of_mut(&mut copy).chunks_exact_mut(8).enumerate() {
-        match load_word(medium, Offset(place.start.0 + nth as u64 * 8)) {
-            Ok(read) => word.copy_from_slice(&read.to_le_bytes()),
-            Err(_) => return Copy::Unreadable,
-        }
+    if copy_out(medium, place.start, bytemuck::bytes_of_mut(&mut copy)).is_err() {
+        return Copy::Unreadable;
     }
     match copy.is_valid(index, seed, pool_pages) {
         true => Copy::Valid(Box::new(copy)),

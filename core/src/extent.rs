@@ -22,7 +22,7 @@ use crate::medium::Mode;
 use crate::persist::{
     Durable, Flushed, Writer, before_read, fence, flush_range, prefetch, store_lines, touch,
 };
-use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset, PAGE, PageNo};
+use crate::units::{ByteRange, ExtentSize, LINE, LogicalRange, Offset, PageNo};
 use crate::volume::VolumeShared;
 
 /// A mapped extent whose frozen prefix can be read. Pins the mapping while it lives.
@@ -165,8 +165,8 @@ impl Extent {
     /// Panics past the end of the extent.
     pub fn unreadable(&self, start: u64, len_bytes: u64) -> Vec<Error> {
         let medium = &self.pinned.volume.pool.medium;
-        let pages = self.bad_pages(start, len_bytes).into_iter();
-        pages.map(|page| medium.bad_page(PageNo(page.0 / PAGE))).collect()
+        let pages = medium.unreadable(self.part(start, len_bytes));
+        pages.into_iter().map(|page| medium.bad_page(page)).collect()
     }
 
     /// Where the pages are that [`Extent::unreadable`] has an error for, ascending.

@@ -27,7 +27,6 @@ use crate::entry::EntryCounts;
 use crate::error::{Error, Result, io_error};
 use crate::examine::Examination;
 use crate::extent_map::{ALL_SLOTS, Claimed, ExtentMap, Owned, VOLUME_BYTES_MAX};
-use crate::index::EntryIndex;
 use crate::inspect::VolumeStats;
 use crate::layout::{
     BAD_PAGES_OFFSETS, NAME_LEN_MAX, STATE_CLEAN, STATE_OPEN, SUPERBLOCK_OFFSETS, Superblock,
@@ -174,11 +173,6 @@ impl PoolShared {
         // ORDERING: Release; pairs with the Acquire in `require_writable`. Doing it twice is harmless.
         self.begun.store(true, Ordering::Release);
         Ok(())
-    }
-
-    /// The entry index of another volume.
-    fn new_index(&self) -> EntryIndex {
-        EntryIndex::new(Arc::clone(&self.counters))
     }
 
     /// Writes the superblock as `change` makes it. If that fails the medium may say either, and
@@ -368,14 +362,13 @@ impl Pool {
         let id = superblock.next_volume_id;
         let next_volume_id = id.checked_add(1).ok_or(Error::InvalidArgument("no id is left"))?;
         let (medium, allocator) = (Arc::clone(&shared.medium), Arc::clone(&shared.allocator));
-        let index = shared.new_index();
         let map = ExtentMap::create(medium, allocator, shared.seed, id)?;
         shared.update_superblock(|superblock| {
             superblock.next_volume_id = next_volume_id;
             superblock.volumes[record] = VolumeRecord::new(id, name, map.root(), len_bytes);
         })?;
         let name = name.to_string();
-        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map, index);
+        let volume = VolumeShared::new(Arc::clone(shared), id, name, len_bytes, map);
         let volume = Arc::new(volume);
         volumes.push(Arc::clone(&volume));
         Ok(Volume::new(volume))
@@ -724,8 +717,7 @@ impl VolumeShared {
                 detail: format!("volume {name} is not mapped as it was when the pool was closed"),
             });
         }
-        let (pool, index) = (Arc::clone(pool), pool.new_index());
-        Ok((Self::new(pool, record.id, name, record.len_bytes, map, index), tables))
+        Ok((Self::new(Arc::clone(pool), record.id, name, record.len_bytes, map), tables))
     }
 
     fn add_occupancy(&self, uses: &mut [HugeUse]) -> Result<()> {

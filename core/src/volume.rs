@@ -86,8 +86,8 @@ impl VolumeShared {
         name: String,
         len_bytes: u64,
         map: ExtentMap,
-        index: EntryIndex,
     ) -> Self {
+        let index = EntryIndex::new(Arc::clone(&pool.counters));
         Self {
             pool,
             id,

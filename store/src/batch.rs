@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::KeyspaceCore;
-use crate::commit::{Lost, Op, Scope, Verdict};
+use crate::commit::{Op, Scope, Verdict};
 use crate::error::{Error, Result};
 use crate::frame::{Record, frame_len};
 use crate::store::Shared;
@@ -105,12 +105,7 @@ impl Batch {
             .filter(|(at, write)| {
                 last[&(Arc::as_ptr(&write.keyspace), write.key.as_slice())] == *at
             })
-            .map(|(_, Write { keyspace, key, value })| Op {
-                keyspace,
-                key,
-                value: value.as_deref(),
-                lost: Lost::Refuse,
-            })
+            .map(|(_, Write { keyspace, key, value })| Op::new(keyspace, key, value.as_deref()))
             .collect();
         let ((), seqno) = self.store.commit(Scope::Keys, &ops, || Ok(Verdict::Write(())), || ())?;
         Ok(seqno)

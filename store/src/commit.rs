@@ -49,7 +49,12 @@ pub(crate) enum Lost {
     Remove,
 }
 
-impl Op<'_> {
+impl<'a> Op<'a> {
+    /// Puts `value` under `key`, or removes it if there is none.
+    pub(crate) fn new(keyspace: &'a KeyspaceCore, key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        Self { keyspace, key, value, lost: Lost::Refuse }
+    }
+
     fn record(&self) -> Record<'_> {
         Record {
             keyspace: self.keyspace.id(),
@@ -210,7 +215,7 @@ impl Store {
         let mut published = Ok(appended.seqno);
         let mut at = appended.at + FRAME_HEADER_BYTES as u64;
         for (nth, op) in ops.iter().enumerate() {
-            if nth % TOGETHER == 0 && ops.len() > 1 {
+            if nth.is_multiple_of(TOGETHER) && ops.len() > 1 {
                 self.prefetch(&ops[nth..ops.len().min(nth + TOGETHER)], &records);
             }
             let len_bytes = op.len_bytes() as u64;
@@ -266,7 +271,7 @@ mod tests {
     /// reclaim empties it, before the writer goes on and publishes.
     fn write_while_its_segment_is_emptied(keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) {
         let store = keyspace.store();
-        let ops = [Op { keyspace: keyspace.core(), key, value, lost: Lost::Refuse }];
+        let ops = [Op::new(keyspace.core(), key, value)];
         let mut held = store.hold(Scope::Keys, &ops);
         let request = request(&ops, held.clock(), Purpose::Remove).unwrap();
         let mut lane = store.lanes.lock();

@@ -9,7 +9,7 @@ use daxite_core::{MediumKind, PAGE, Persistence, Pool};
 use crate::Error;
 use crate::catalog::{KeyspaceCore, check_name, encode_id};
 use crate::checkup::{self, Checkup};
-use crate::commit::{Lost, Op, Scope, Verdict};
+use crate::commit::{Op, Scope, Verdict};
 use crate::error::Result;
 use crate::index::Index;
 use crate::reclaim::dead_bytes;
@@ -91,12 +91,7 @@ impl Database {
         let id = next_id.take()?;
         let keyspace = Arc::new(KeyspaceCore::new(name.to_string(), id, Index::new()?));
         let value = encode_id(id);
-        let op = Op {
-            keyspace: &catalog.names,
-            key: name.as_bytes(),
-            value: Some(&value),
-            lost: Lost::Refuse,
-        };
+        let op = Op::new(&catalog.names, name.as_bytes(), Some(&value));
         self.store.commit(
             Scope::Keys,
             &[op],
@@ -134,8 +129,7 @@ impl Database {
         let catalog = &self.store.catalog;
         let _changing = catalog.changing.lock();
         let Some(keyspace) = catalog.by_name(name) else { return Ok(false) };
-        let op =
-            Op { keyspace: &catalog.names, key: name.as_bytes(), value: None, lost: Lost::Refuse };
+        let op = Op::new(&catalog.names, name.as_bytes(), None);
         let mut dead = None;
         self.store.commit(
             Scope::All,

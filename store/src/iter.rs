@@ -99,30 +99,26 @@ impl Iter {
     }
 
     fn advance(&mut self, end: End) -> Option<Item> {
-        let fetched = match end {
-            End::Front => self.front.pop_front(),
-            End::Back => self.back.pop_front(),
-        };
-        if fetched.is_some() {
-            return fetched;
-        }
-        while !self.exhausted {
+        loop {
+            let fetched = self.fetched(end).pop_front();
+            if fetched.is_some() {
+                return fetched;
+            }
+            if self.exhausted {
+                // What is left was fetched from the other end.
+                return self.fetched(end.opposite()).pop_back();
+            }
             if let Err(error) = self.fetch(end) {
                 self.end();
                 return Some(Err(error));
             }
-            let fetched = match end {
-                End::Front => self.front.pop_front(),
-                End::Back => self.back.pop_front(),
-            };
-            if fetched.is_some() {
-                return fetched;
-            }
         }
-        // What is left was fetched from the other end.
+    }
+
+    fn fetched(&mut self, end: End) -> &mut VecDeque<Item> {
         match end {
-            End::Front => self.back.pop_back(),
-            End::Back => self.front.pop_back(),
+            End::Front => &mut self.front,
+            End::Back => &mut self.back,
         }
     }
 
@@ -145,27 +141,25 @@ pub(crate) fn visit<B>(
 ) -> Result<ControlFlow<B>> {
     let mut count = CHUNK_MIN;
     loop {
-        let mut broken = None;
-        let mut failed = None;
+        let mut ended = None;
         let look = Look { store, keyspace, end: End::Front, count };
         let exhausted = look.at(&mut range, &pin(), |found| match found {
             Ok(found) => match visit(found.record.key, found.record.value) {
                 ControlFlow::Continue(()) => Next::GoOn,
                 ControlFlow::Break(with) => {
-                    broken = Some(with);
+                    ended = Some(Ok(ControlFlow::Break(with)));
                     Next::Stop
                 }
             },
             Err(error) => {
-                failed = Some(error);
+                ended = Some(Err(error));
                 Next::Stop
             }
         })?;
-        match (failed, broken) {
-            (Some(error), _) => return Err(error),
-            (None, Some(with)) => return Ok(ControlFlow::Break(with)),
-            (None, None) if exhausted => return Ok(ControlFlow::Continue(())),
-            (None, None) => count = (count * GROWTH).min(CHUNK_MAX),
+        match ended {
+            Some(ended) => return ended,
+            None if exhausted => return Ok(ControlFlow::Continue(())),
+            None => count = (count * GROWTH).min(CHUNK_MAX),
         }
     }
 }
@@ -226,13 +220,16 @@ impl Look<'_> {
             if let Some(ahead) = places.get(nth + AHEAD) {
                 records.prefetch(*ahead);
             }
-            let key = match records.record(*place) {
+            match records.record(*place) {
                 Ok(Some(found)) if is_behind(found.record.key, far, end.opposite()) => {
                     let key = found.record.key;
                     match visit(Ok(found)) {
-                        Next::GoOn => Some(key),
+                        Next::GoOn => last = Some(key),
                         Next::Stop => return Ok(false),
-                        Next::Again => None,
+                        Next::Again => {
+                            exhausted = false;
+                            break;
+                        }
                     }
                 }
                 Ok(Some(_)) => {
@@ -240,20 +237,17 @@ impl Look<'_> {
                     break;
                 }
                 // Moved meanwhile: it is met again behind the last key.
-                Ok(None) => None,
+                Ok(None) => {
+                    exhausted = false;
+                    break;
+                }
                 Err(error) if error.is_media_error() => {
                     if let Next::Stop = visit(Err(error)) {
                         return Ok(false);
                     }
-                    continue;
                 }
                 Err(error) => return Err(error),
-            };
-            if key.is_none() {
-                exhausted = false;
-                break;
             }
-            last = key;
         }
         if let Some(key) = last {
             *near = Bound::Excluded(key.to_vec());

@@ -202,7 +202,7 @@ impl Keyspace {
     /// Durable when it returns.
     pub fn remove_lost(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
-        let op = Op { keyspace: &self.core, key, value: None, lost: Lost::Remove };
+        let op = Op { lost: Lost::Remove, ..Op::new(&self.core, key, None) };
         let is_lost = || match self.store.locate(&self.core, key) {
             Err(error) if error.is_media_error() => Ok(Verdict::Write(true)),
             found => found.map(|_| Verdict::Leave(false)),
@@ -278,12 +278,7 @@ impl Keyspace {
         // The name gets a new number, and what has the old one is dead.
         let id = next_id.take()?;
         let value = encode_id(id);
-        let op = Op {
-            keyspace: &catalog.names,
-            key: self.name().as_bytes(),
-            value: Some(&value),
-            lost: Lost::Refuse,
-        };
+        let op = Op::new(&catalog.names, self.name().as_bytes(), Some(&value));
         let mut dead = None;
         self.store.commit(
             Scope::All,
@@ -400,7 +395,7 @@ impl Keyspace {
         value: Option<&[u8]>,
         decide: impl FnMut() -> Result<Verdict<T>>,
     ) -> Result<T> {
-        let op = Op { keyspace: &self.core, key, value, lost: Lost::Refuse };
+        let op = Op::new(&self.core, key, value);
         let (answer, _) = self.store.commit(Scope::Keys, &[op], decide, || ())?;
         Ok(answer)
     }

@@ -310,7 +310,7 @@ impl Segment {
 
     /// Header and frames: all that can be read.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.range(0, self.extent.frozen_bytes()).expect("frozen bytes can be read")
+        self.extent.bytes_from(0)
     }
 
     /// A media error for each page of header and frames that cannot be read, as far as anyone knows.

@@ -8,6 +8,7 @@
 //!
 //! What a node holds is none of its business.
 
+use std::io;
 use std::sync::OnceLock;
 
 use daxite_core::primitives::Mutex;
@@ -62,17 +63,15 @@ impl Arena {
     /// The node at `place`, of which more than its first line will be read.
     #[inline]
     pub(super) fn expect(&self, place: NodeRef) -> Node<'_> {
-        let words = self.blocks[place.block()].get().expect("a node is in a block that is there");
-        let (first, class) = (place.line() * LINE_WORDS, place.class());
-        if class == Class::Some {
-            words.prefetch(first + LINE_WORDS);
-            words.prefetch(first + 2 * LINE_WORDS);
+        if place.class() == Class::Some {
+            self.prefetch(place);
         }
-        Node::new(&words[first..first + class.words()], class)
+        self.node(place)
     }
 
     /// Asks for the node at `place` to be brought near; of a direct one only the head, since of its slots
     /// one will be read.
+    #[inline]
     pub(super) fn prefetch(&self, place: NodeRef) {
         if let Some(words) = self.blocks[place.block()].get() {
             let first = place.line() * LINE_WORDS;
@@ -111,15 +110,13 @@ impl Arena {
 
     fn take_lines(&self, free: &mut Free, class: Class) -> Result<NodeRef> {
         let lines = class.words() / LINE_WORDS;
-        let no_memory =
-            |source| Error::Io { op: "map memory for", path: "the index".into(), source };
         while free.line + lines > FIRST_LINES << free.block {
             // What is left of the block is too short for this class, and lost.
             free.block += 1;
             free.line = 0;
         }
         let Some(block) = self.blocks.get(free.block) else {
-            return Err(no_memory(std::io::ErrorKind::OutOfMemory.into()));
+            return Err(no_memory(io::ErrorKind::OutOfMemory.into()));
         };
         if block.get().is_none() {
             let words = Words::zeroed((FIRST_LINES << free.block) * LINE_WORDS);
@@ -131,6 +128,10 @@ impl Arena {
         self.used_lines.fetch_add(lines as u64, Ordering::Relaxed);
         Ok(place)
     }
+}
+
+pub(super) fn no_memory(source: io::Error) -> Error {
+    Error::Io { op: "map memory for", path: "the index".into(), source }
 }
 
 #[cfg(test)]

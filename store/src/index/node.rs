@@ -282,9 +282,11 @@ impl<'a> Node<'a> {
         &self.words[HEAD..self.class.slots_at()]
     }
 
-    /// The word of the slot for `byte`, by `meta`. `None` if there is no such child.
+    /// The word of the slot for the child `byte`, by `meta`, or for the key that ends here. `None` if there is
+    /// no such child.
     #[inline]
-    pub(super) fn find(self, meta: Meta, byte: u8) -> Option<usize> {
+    pub(super) fn find(self, meta: Meta, byte: Option<u8>) -> Option<usize> {
+        let Some(byte) = byte else { return Some(END) };
         match self.class {
             Class::Direct => {
                 let at = HEAD + usize::from(byte);
@@ -566,7 +568,7 @@ mod tests {
                 random ^= random >> 7;
                 random ^= random << 17;
                 let byte = (random >> 32) as u8;
-                match node.find(node.meta(), byte) {
+                match node.find(node.meta(), Some(byte)) {
                     Some(at) => {
                         assert_eq!(Some(&node.slot(at)), expected.get(&byte));
                         locked.take_out(at);
@@ -578,7 +580,7 @@ mod tests {
                     }
                     None => {
                         let first = *expected.keys().next().unwrap();
-                        locked.take_out(node.find(node.meta(), first).unwrap());
+                        locked.take_out(node.find(node.meta(), Some(first)).unwrap());
                         expected.remove(&first);
                     }
                 }

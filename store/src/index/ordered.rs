@@ -18,7 +18,7 @@
 use daxite_core::Words;
 use daxite_core::primitives::spin;
 
-use super::arena::Arena;
+use super::arena::{Arena, no_memory};
 use super::node::{Class, END, Locked, Node, NodeRef, Slot, Version};
 use super::{Keyed, Records};
 use crate::error::{Error, Result};
@@ -121,7 +121,7 @@ enum Way<'a> {
     /// Its slot is empty.
     Empty(Place<'a>),
     /// The node has no slot for its byte. With the slot that the node is in.
-    NoChild(Place<'a>, NodeRef, Seen<'a>, u8),
+    NoChild(Place<'a>, NodeRef, Seen<'a>, Option<u8>),
     /// The keys of the node in this slot are different before its depth.
     Differs(Place<'a>, Seen<'a>),
 }
@@ -151,34 +151,29 @@ pub(super) fn compare_skipped(node: Node<'_>, key: &[u8], from: usize, depth: us
     if depth - from <= 8 { Skipped::Same } else { Skipped::Unknown }
 }
 
-/// Whether the keys of `node`, which are those of `key` before `from`, may be so up to `depth`.
-#[inline]
-fn may_be_below(node: Node<'_>, key: &[u8], from: usize, depth: usize) -> bool {
-    from == depth || !matches!(compare_skipped(node, key, from, depth), Skipped::Differ)
-}
-
 impl Ordered {
     /// # Errors
     /// [`Error::Io`] if the system has no memory.
     pub(super) fn new() -> Result<Self> {
-        let no_memory =
-            |source| Error::Io { op: "map memory for", path: "the index".into(), source };
         let anchor = Words::zeroed(Class::Few.words()).map_err(no_memory)?;
         Ok(Self { arena: Arena::new(), anchor })
     }
 
     /// The slot of the whole tree.
+    #[inline]
     fn root(&self) -> Place<'_> {
         let node = Node::new(&self.anchor, Class::Few);
         Place { node, version: node.version().expect("the anchor stays"), at: ROOT }
     }
 
+    #[inline]
     pub(super) fn root_slot(&self) -> (Seen<'_>, Slot) {
         let root = self.root();
         (root.seen(), root.slot())
     }
 
     /// The node that `place` refers to, which was read from `parent`.
+    #[inline]
     pub(super) fn enter<'a>(&'a self, parent: Seen<'_>, place: NodeRef) -> Attempt<Seen<'a>> {
         let node = self.arena.expect(place);
         let version = node.version().ok_or(Missed::Changed)?;
@@ -210,12 +205,9 @@ impl Ordered {
             if !same {
                 return Ok(Way::Differs(place, seen));
             }
-            let at = match key.get(node_depth) {
-                None => END,
-                Some(&byte) => match seen.node.find(meta, byte) {
-                    Some(at) => at,
-                    None => return Ok(Way::NoChild(place, node_ref, seen, byte)),
-                },
+            let byte = key.get(node_depth).copied();
+            let Some(at) = seen.node.find(meta, byte) else {
+                return Ok(Way::NoChild(place, node_ref, seen, byte));
             };
             place = Place { node: seen.node, version: seen.version, at };
             depth = node_depth + 1;
@@ -238,7 +230,7 @@ impl Ordered {
         &'a self,
         top: Seen<'a>,
         records: &R,
-        failed: crate::Error,
+        failed: Error,
     ) -> Attempt<R::Record> {
         let mut pending = Vec::new();
         top.node.for_each(|_, slot| pending.push((top, slot)));
@@ -272,25 +264,22 @@ impl Ordered {
             match first {
                 Slot::Empty => return Err(Missed::Changed),
                 Slot::Node(place) => seen = self.enter(seen, place)?,
-                Slot::Leaf(location) => {
-                    let record = records.record(location);
-                    // What cannot be read may have moved.
-                    or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
-                    return record?.ok_or(Missed::Changed);
-                }
+                Slot::Leaf(location) => return self.record_of(seen, location, records),
             }
         }
     }
 
-    /// The record at `location`, which `place` said.
+    /// The record at `location`, which `seen` said.
+    #[inline]
     fn record_of<R: Records>(
         &self,
-        place: &Place<'_>,
+        seen: Seen<'_>,
         location: Location,
         records: &R,
     ) -> Attempt<R::Record> {
         let record = records.record(location);
-        or_changed(record.is_ok() || place.is_still())?;
+        // What cannot be read may have moved.
+        or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
         // A segment that is gone: the record was moved, and the slot says something else now.
         record?.ok_or(Missed::Changed)
     }
@@ -305,10 +294,7 @@ impl Ordered {
     ) -> Attempt<Option<(Location, R::Record)>> {
         let (seen, leaf) = self.leaf_of(key)?;
         if let Some(location) = leaf {
-            let record = records.record(location);
-            or_changed(record.is_ok() || seen.node.is_still(seen.version))?;
-            // A segment that is gone: the record was moved, and the slot says something else now.
-            let record = record?.ok_or(Missed::Changed)?;
+            let record = self.record_of(seen, location, records)?;
             if record.key() == key {
                 return Ok(Some((location, record)));
             }
@@ -321,21 +307,19 @@ impl Ordered {
     /// on the way there.
     #[inline]
     fn leaf_of(&self, key: &[u8]) -> Attempt<(Seen<'_>, Option<Location>)> {
-        let mut node = Node::new(&self.anchor, Class::Few);
-        let mut version = node.version().ok_or(Missed::Changed)?;
-        let mut slot = node.slot(ROOT);
+        let (mut seen, mut slot) = self.root_slot();
         let mut depth = 0;
         while let Slot::Node(place) = slot {
-            let child = self.arena.expect(place);
-            let child_version = child.version().ok_or(Missed::Changed)?;
-            or_changed(node.is_still(version))?;
-            (node, version) = (child, child_version);
+            seen = self.enter(seen, place)?;
+            let node = seen.node;
             let meta = node.meta();
             let node_depth = meta.depth();
-            slot = match key.get(node_depth) {
-                _ if !may_be_below(node, key, depth, node_depth) => Slot::Empty,
-                None => node.slot(END),
-                Some(&byte) => node.find(meta, byte).map_or(Slot::Empty, |at| node.slot(at)),
+            slot = match compare_skipped(node, key, depth, node_depth) {
+                Skipped::Differ => Slot::Empty,
+                Skipped::Same | Skipped::Unknown => {
+                    let at = node.find(meta, key.get(node_depth).copied());
+                    at.map_or(Slot::Empty, |at| node.slot(at))
+                }
             };
             depth = node_depth + 1;
         }
@@ -343,7 +327,7 @@ impl Ordered {
             Slot::Leaf(location) => Some(location),
             Slot::Empty | Slot::Node(_) => None,
         };
-        Ok((Seen { node, version }, leaf))
+        Ok((seen, leaf))
     }
 
     /// Goes down to all `keys` side by side, one level of all of them after the other, so that none waits for
@@ -372,15 +356,11 @@ impl Ordered {
                 let node = self.arena.node(place);
                 let meta = node.meta();
                 let node_depth = meta.depth();
-                let at = match key.get(node_depth) {
-                    // Always deeper, or it would not end.
-                    _ if node_depth < *depth => return false,
-                    None => END,
-                    Some(&byte) => match node.find(meta, byte) {
-                        Some(at) => at,
-                        None => return false,
-                    },
-                };
+                // Always deeper, or it would not end.
+                if node_depth < *depth {
+                    return false;
+                }
+                let Some(at) = node.find(meta, key.get(node_depth).copied()) else { return false };
                 *depth = node_depth + 1;
                 *slot = node.slot(at);
                 match *slot {
@@ -403,7 +383,7 @@ impl Ordered {
         let new = Slot::Leaf(to);
         match self.descend(key, records)? {
             Way::Leaf(place, from) => {
-                let record = self.record_of(&place, from, records)?;
+                let record = self.record_of(place.seen(), from, records)?;
                 if record.key() == key {
                     place.try_lock().ok_or(Missed::Changed)?.exchange_leaf(place.at, to);
                     return Ok(Some(from));
@@ -461,18 +441,18 @@ impl Ordered {
         place: Place<'_>,
         node_ref: NodeRef,
         seen: Seen<'_>,
-        byte: u8,
+        byte: Option<u8>,
         new: Slot,
     ) -> Attempt<()> {
         let class = seen.node.class();
         if seen.node.count() < class.capacity() {
             let mut node = seen.node.try_lock(seen.version).ok_or(Missed::Changed)?;
-            node.add(Some(byte), new);
+            node.add(byte, new);
             return Ok(());
         }
         let class = class.larger().expect("a direct node has a place for every byte");
         let mut larger = self.replace(place, node_ref, seen, class, |_| true)?;
-        larger.add(Some(byte), new);
+        larger.add(byte, new);
         Ok(())
     }
 
@@ -584,15 +564,9 @@ impl Ordered {
                     let Seen { node, version } = self.enter(parent.seen(), node_ref)?;
                     let meta = node.meta();
                     let gone = key.get(meta.depth()).copied();
-                    let at = match gone {
-                        None => END,
-                        Some(byte) => match node.find(meta, byte) {
-                            Some(at) => at,
-                            None => {
-                                or_changed(node.is_still(version))?;
-                                return Ok(None);
-                            }
-                        },
+                    let Some(at) = node.find(meta, gone) else {
+                        or_changed(node.is_still(version))?;
+                        return Ok(None);
                     };
                     above = Some(Above { parent, node_ref, gone });
                     place = Place { node, version, at };

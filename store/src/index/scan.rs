@@ -6,7 +6,7 @@
 
 use std::ops::Bound;
 
-use super::node::{END, NodeRef, Slot};
+use super::node::{NodeRef, Slot};
 use super::ordered::{Attempt, Missed, Ordered, Seen, Skipped, compare_skipped};
 use super::{End, Keyed, Records};
 use crate::location::Location;
@@ -143,13 +143,8 @@ impl Ordered {
                     }
                     let byte = key.get(node_depth).copied();
                     way.push(Step::behind(seen, byte, end));
-                    slot = match byte {
-                        None => seen.node.slot(END),
-                        Some(byte) => match seen.node.find(meta, byte) {
-                            Some(at) => seen.node.slot(at),
-                            None => Slot::Empty,
-                        },
-                    };
+                    let at = seen.node.find(meta, byte);
+                    slot = at.map_or(Slot::Empty, |at| seen.node.slot(at));
                     above = seen;
                     depth = node_depth + 1;
                 }
